@@ -1,0 +1,53 @@
+# Helpers that keep every folder's CMakeLists.txt to a few lines and hold the layering:
+# a library may link only what src/README.md allows it.
+
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+
+add_library(aiv_flags INTERFACE)
+target_compile_options(aiv_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
+if(AIV_WERROR)
+  target_compile_options(aiv_flags INTERFACE -Werror)
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # g++ 12 reports these inside libstdc++ and Boost headers at -O2 where there is no fault.
+  target_compile_options(aiv_flags INTERFACE -Wno-maybe-uninitialized -Wno-restrict
+    -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread -Wno-dangling-pointer)
+endif()
+if(AIV_SANITIZE)
+  target_compile_options(aiv_flags INTERFACE -fsanitize=${AIV_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(aiv_flags INTERFACE -fsanitize=${AIV_SANITIZE})
+endif()
+target_include_directories(aiv_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_compile_definitions(aiv_flags INTERFACE AIV_VERSION="${PROJECT_VERSION}")
+
+# aiv_library(NAME [DEPS target...]): a static library from every .cpp of the current folder.
+function(aiv_library name)
+  cmake_parse_arguments(A "" "" "DEPS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  add_library(${name} STATIC ${sources})
+  target_link_libraries(${name} PUBLIC aiv_flags ${A_DEPS})
+endfunction()
+
+# aiv_test(NAME SOURCES... [DEPS target...] [LABELS l...] [TIMEOUT s]): a GoogleTest binary, registered as
+# one ctest entry (its own output counts the cases).
+function(aiv_test name)
+  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE aiv_flags ${A_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 120)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}")
+endfunction()
+
+# aiv_fuzzer(NAME SOURCES... DEPS...): a libFuzzer binary with ASan and UBSan, only with -DAIV_FUZZ=ON (clang).
+function(aiv_fuzzer name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
+  if(AIV_FUZZ)
+    add_executable(${name} ${A_SOURCES})
+    target_link_libraries(${name} PRIVATE aiv_flags ${A_DEPS})
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  endif()
+endfunction()

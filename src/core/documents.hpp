@@ -1,0 +1,169 @@
+// The documents that flow between the parts, as plain data. Always whole, level-triggered: losing, repeating or
+// reordering them changes nothing. Order is (epoch, rev). JSON forms are in wire/documents.hpp.
+//
+// `vram` figures are bytes unless a name says otherwise; times are milliseconds.
+#pragma once
+#include <compare>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace aiv {
+
+using Bytes = std::int64_t;
+
+// Version of a document: a leader's incarnation and a counter within it. A receiver persists the highest it saw
+// and refuses anything lower, so an old leader cannot undo a new one.
+struct Version {
+  std::int64_t epoch = 0;
+  std::int64_t rev = 0;
+  friend auto operator<=>(const Version&, const Version&) = default;
+};
+
+// ---- what a node is told -------------------------------------------------------------------------------
+
+enum class ModelKind { kChat, kEmbedding, kRerank };
+enum class EngineKind { kLlama, kFake };
+
+// What the header says a replica must put on one device; the proof compares the engine's log with it.
+struct DeviceBytes {
+  std::string device_id;  // "n1/0"
+  Bytes weights = 0;
+  Bytes kv = 0;  // KV cache and recurrent state
+  Bytes compute = 0;
+  Bytes overhead = 0;  // driver context, not in any engine figure
+  [[nodiscard]] Bytes total() const { return weights + kv + compute + overhead; }
+  friend bool operator==(const DeviceBytes&, const DeviceBytes&) = default;
+};
+
+// One engine process. Everything that changes its command line is here, so equal specs mean an equal process.
+struct ReplicaSpec {
+  std::string id;          // "qwen3-8b-x7k2": unique for ever
+  std::string deployment;  // name of the deployment
+  std::string model;       // model id
+  std::string model_path;  // file on the node; empty with the fake engine
+  std::string model_digest;
+  ModelKind kind = ModelKind::kChat;
+  EngineKind engine = EngineKind::kLlama;
+  std::int64_t ctx = 0;  // total of the process, all slots together
+  int slots = 1;
+  int ubatch = 512;
+  bool flash_attn = true;
+  std::string cache_type_k = "f16";
+  std::string cache_type_v = "f16";
+  bool kv_unified = false;
+  bool token_embd_on_device = false;  // pass -ot token_embd.weight=DEV (tied models, or several devices)
+  Bytes host_weights = 0;             // what may rightly stay on the host: the token embedding
+  std::vector<DeviceBytes> devices;
+  bool draining = false;  // no new requests; stop when idle
+  friend bool operator==(const ReplicaSpec&, const ReplicaSpec&) = default;
+};
+
+struct NodeDesired {
+  std::string node;
+  Version version;
+  std::vector<ReplicaSpec> replicas;
+  friend bool operator==(const NodeDesired&, const NodeDesired&) = default;
+};
+
+// ---- what a node says ----------------------------------------------------------------------------------
+
+enum class DeviceKind { kGpu, kSoftware };
+
+struct Device {
+  std::string id;  // "n1/0"; identity within the node is `uuid`, never the index
+  std::string uuid;
+  std::string name;
+  std::string backend;  // "vulkan", "cuda", "rocm", "fake"
+  DeviceKind kind = DeviceKind::kGpu;
+  Bytes vram_bytes = 0;
+  Bytes free_bytes = 0;     // as the driver says now
+  Bytes foreign_bytes = 0;  // held by programs that are not ours
+  Bytes overhead_bytes = 0;  // per process of ours, estimated or measured
+  Bytes max_storage_buffer_range = 0;  // Vulkan: a larger tensor silently falls to the CPU; 0 = unknown
+  Bytes alignment = 128;               // buffer alignment of the backend
+  std::int64_t bandwidth_bytes_per_s = 0;  // 0 = unknown
+  std::string driver;
+  std::string refused;  // why it is not used, with the fix; empty = usable
+  friend bool operator==(const Device&, const Device&) = default;
+};
+
+enum class ReplicaState { kPending, kLoading, kReady, kDraining, kStopped, kFailed };
+
+struct ReplicaStatus {
+  std::string id;
+  std::string deployment;
+  std::string model;
+  std::string spec_hash;
+  ReplicaState state = ReplicaState::kPending;
+  std::string reason;    // why failed, or what it is doing
+  double progress = 0;   // 0..1 while loading
+  std::int64_t pid = 0;  // of the engine process
+  std::int64_t started_at_ms = 0;
+  int slots = 0;
+  int slots_busy = 0;    // as the engine has it
+  std::string endpoint;  // "unix:/path"
+  std::vector<DeviceBytes> measured;  // from the engine's log, once proved
+  int restarts = 0;
+  friend bool operator==(const ReplicaStatus&, const ReplicaStatus&) = default;
+};
+
+struct NodeObserved {
+  std::string node;
+  std::string boot_id;
+  std::uint64_t incarnation = 0;  // random per agent start
+  std::int64_t seq = 0;           // counts up within the incarnation
+  Version applied;
+  std::string agent_version;
+  std::string engine;  // e.g. "llama.cpp v0.5.0 vulkan"
+  std::vector<Device> devices;
+  std::vector<ReplicaStatus> replicas;
+  friend bool operator==(const NodeObserved&, const NodeObserved&) = default;
+};
+
+// ---- what a gateway is told ----------------------------------------------------------------------------
+
+struct RouteReplica {
+  std::string id;
+  std::string node;
+  int slots = 1;
+  double relative_speed = 1.0;  // seed for the router until it has measured
+  bool suspect = false;         // last choice only
+  friend bool operator==(const RouteReplica&, const RouteReplica&) = default;
+};
+
+struct RouteModel {
+  std::string name;  // deployment name, what clients ask for
+  std::string model;
+  ModelKind kind = ModelKind::kChat;
+  std::int64_t ctx_per_slot = 0;
+  std::int64_t created_ms = 0;
+  std::string state;   // "ready", "loading", "pending", "failed"
+  std::string reason;  // why there is no replica
+  std::vector<RouteReplica> replicas;
+  friend bool operator==(const RouteModel&, const RouteModel&) = default;
+};
+
+enum class Role { kUser, kOperator, kAdmin };
+
+struct RouteKey {
+  std::string id;
+  std::string secret_sha256;
+  std::string name;
+  Role role = Role::kUser;
+  std::vector<std::string> models;  // empty = all
+  std::int64_t expires_at_ms = 0;   // 0 = never
+  bool disabled = false;
+  friend bool operator==(const RouteKey&, const RouteKey&) = default;
+};
+
+struct RouteTable {
+  Version version;
+  bool auth_required = true;
+  std::vector<RouteModel> models;
+  std::vector<RouteKey> keys;
+  friend bool operator==(const RouteTable&, const RouteTable&) = default;
+};
+
+}  // namespace aiv

@@ -1,0 +1,36 @@
+// One HTTP/2 connection over any byte stream, either role (nghttp2 does not care who dialled).
+//
+// Flow control: connection credit goes back at once, stream credit when the reader took the bytes, so one slow
+// reader holds back nobody else. Writes of many streams that are due together leave in one write to the socket.
+#pragma once
+#include "net/http.hpp"
+#include "net/stream.hpp"
+
+namespace aiv::net {
+
+struct H2Limits {
+  std::size_t max_concurrent_streams = 1024;
+  std::size_t stream_window_bytes = 256 * 1024;
+  std::size_t connection_window_bytes = 16 * 1024 * 1024;
+  std::size_t max_header_bytes = 16 * 1024;
+};
+
+class H2Connection : public HttpClient, public std::enable_shared_from_this<H2Connection> {
+ public:
+  // Server role: `handler` gets each request. Client role: pass no handler and use open().
+  static std::shared_ptr<H2Connection> server(StreamPtr stream, Handler handler, H2Limits limits = {});
+  static std::shared_ptr<H2Connection> client(StreamPtr stream, H2Limits limits = {});
+  // Reads and writes until the connection ends; then every open exchange fails. Returns why it ended.
+  virtual Task<Error> run() = 0;
+  // GOAWAY, then close once the open exchanges have ended or `grace` passed.
+  virtual Task<> shutdown(Clock::duration grace) = 0;
+  virtual void close(std::string reason) = 0;
+  [[nodiscard]] virtual bool open_for_requests() const = 0;
+  [[nodiscard]] virtual std::size_t active_streams() const = 0;
+  [[nodiscard]] virtual const ByteStream& stream() const = 0;
+  // When the last byte arrived: any byte proves the link.
+  [[nodiscard]] virtual Clock::time_point last_read() const = 0;
+};
+using H2Ptr = std::shared_ptr<H2Connection>;
+
+}  // namespace aiv::net

@@ -1,0 +1,57 @@
+// Byte streams under HTTP: TCP, TLS over TCP, Unix sockets; and the listeners and diallers that make them.
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+
+#include "net/async.hpp"
+
+typedef struct ssl_ctx_st SSL_CTX;
+
+namespace aiv::net {
+
+class ByteStream {
+ public:
+  virtual ~ByteStream() = default;
+  // Bytes read, 0 at a clean end.
+  virtual Task<Result<std::size_t>> read_some(std::span<char> buffer) = 0;
+  virtual Task<Result<>> write_all(std::string_view bytes) = 0;
+  virtual void close() = 0;
+  [[nodiscard]] virtual std::string peer() const = 0;
+  // Subject alternative URIs of the verified peer certificate; empty without one.
+  [[nodiscard]] virtual std::vector<std::string> peer_identities() const = 0;
+};
+using StreamPtr = std::unique_ptr<ByteStream>;
+
+// A TLS 1.3 context with our certificate, verifying the peer against `ca_file`, ALPN `alpn` (may be empty).
+class TlsContext {
+ public:
+  static Result<std::shared_ptr<TlsContext>> make(bool server, const std::string& cert_file, const std::string& key_file,
+                                                  const std::string& ca_file, bool require_peer_certificate,
+                                                  std::string alpn);
+  ~TlsContext();
+  SSL_CTX* native() const { return context_; }
+
+ private:
+  SSL_CTX* context_ = nullptr;
+  std::string alpn_;
+};
+using TlsContextPtr = std::shared_ptr<TlsContext>;
+
+// "tcp:HOST:PORT" or "unix:PATH". TLS when `tls` is set. Nagle off, TCP_USER_TIMEOUT 3 s on TCP.
+Task<Result<StreamPtr>> dial(std::string address, TlsContextPtr tls, Clock::duration timeout);
+
+using AcceptHandler = std::function<void(StreamPtr)>;
+
+// Listens until destroyed. A Unix path is created 0600 (an existing socket that nobody serves is replaced).
+// The handshake, where TLS is set, is done before the handler sees the stream, at most `kHandshakeLimit` at once.
+class Listener {
+ public:
+  static Result<std::unique_ptr<Listener>> open(Executor executor, const std::string& address, TlsContextPtr tls,
+                                                AcceptHandler handler);
+  virtual ~Listener() = default;
+  [[nodiscard]] virtual int port() const = 0;  // 0 for a Unix socket
+  virtual void close() = 0;
+};
+
+}  // namespace aiv::net
