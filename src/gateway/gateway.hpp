@@ -1,0 +1,36 @@
+// The gateway process: the public port, the ends of the node links, and the socket the controller uses.
+//
+// It takes no decision that outlives a request. What it serves from is the route table, which it persists before
+// using it, so it starts and serves with the controller away.
+#pragma once
+#include <cstddef>
+#include <functional>
+#include <string>
+
+#include "base/result.hpp"
+
+namespace aiv::gateway {
+
+struct GatewayOptions {
+  std::string data_dir;                                  // holds run/, gateway/, logs/
+  std::string public_address = "tcp:127.0.0.1:8080";     // port 0: any free one
+  std::string link_address = "tcp:127.0.0.1:0";          // node links: mTLS
+  std::string link_cert_file;                            // server certificate (PEM)
+  std::string link_key_file;
+  std::string link_ca_file;                              // who signs nodes
+  std::string cluster = "aiv";                           // authority of the node certificates' URI
+  std::string public_cert_file;                          // both set: TLS on the public port
+  std::string public_key_file;
+  bool auth = true;                                      // off: loopback only, everybody is admin
+  bool access_log = true;                                // DIR/logs/access.log, JSON lines without prompts
+  std::size_t body_bytes_max = 4 * 1024 * 1024;
+  // Called once both ports are open, with their numbers: the parent prints the address, `aiv dev` starts agents.
+  // They are also written to DIR/run/gateway.ports as {"public":N,"link":N}.
+  std::function<void(int public_port, int link_port)> on_listening;
+};
+
+// Serves until SIGTERM or SIGINT (drains up to 30 s; a second signal ends at once). Returns the exit code; a start
+// that fails says why on stderr with what to do.
+int run_gateway(GatewayOptions options);
+
+}  // namespace aiv::gateway
