@@ -33,6 +33,7 @@ struct DeviceBytes {
   Bytes kv = 0;  // KV cache and recurrent state
   Bytes compute = 0;
   Bytes overhead = 0;  // driver context, not in any engine figure
+  int split = 1;       // this device's share of the layers (the engine's -ts) that the figures above assume
   [[nodiscard]] Bytes total() const { return weights + kv + compute + overhead; }
   friend bool operator==(const DeviceBytes&, const DeviceBytes&) = default;
 };
@@ -54,7 +55,9 @@ struct ReplicaSpec {
   std::string cache_type_v = "f16";
   bool kv_unified = false;
   bool token_embd_on_device = false;  // pass -ot token_embd.weight=DEV (tied models, or several devices)
+  bool tied_output = false;           // the output is the token embedding (no output.weight)
   Bytes host_weights = 0;             // what may rightly stay on the host: the token embedding
+  Bytes largest_tensor = 0;  // refused on a device whose max_storage_buffer_range is smaller; 0 = not known
   std::vector<DeviceBytes> devices;
   bool draining = false;  // no new requests; stop when idle
   friend bool operator==(const ReplicaSpec&, const ReplicaSpec&) = default;
