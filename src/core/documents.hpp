@@ -43,7 +43,7 @@ struct ReplicaSpec {
   std::string id;          // "qwen3-8b-x7k2": unique for ever
   std::string deployment;  // name of the deployment
   std::string model;       // model id
-  std::string model_path;  // file on the node; empty with the fake engine
+  std::string model_path;  // file on the node; "fake:NAME?..." (core/fake_model.hpp) with the fake engine
   std::string model_digest;
   ModelKind kind = ModelKind::kChat;
   EngineKind engine = EngineKind::kLlama;
