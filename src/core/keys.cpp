@@ -1,0 +1,70 @@
+#include "core/keys.hpp"
+
+#include <algorithm>
+#include <cstdint>
+
+namespace aiv {
+
+namespace {
+
+constexpr std::string_view kPrefix = "aiv-";
+constexpr std::string_view kDigits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+constexpr std::size_t kBodyCharacters = kPrefix.size() + kKeyIdCharacters + 1 + kKeySecretCharacters;
+constexpr std::size_t kKeyCharacters = kBodyCharacters + 1 + kKeyCheckCharacters;
+
+// CRC-32 as in IEEE 802.3 (reflected polynomial 0xEDB88320), bit by bit: 58 bytes need no table, and this file may
+// not include base/hash.
+std::uint32_t crc_of(std::string_view text) {
+  std::uint32_t crc = 0xffffffffu;
+  for (const char c : text) {
+    crc ^= static_cast<unsigned char>(c);
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ (0xedb88320u & (0u - (crc & 1u)));
+  }
+  return ~crc;
+}
+
+// Six digits hold 62^6 > 2^32.
+std::string check_of(std::string_view body) {
+  std::uint32_t crc = crc_of(body);
+  std::string out(kKeyCheckCharacters, '0');
+  for (std::size_t i = kKeyCheckCharacters; i > 0; --i) {
+    out[i - 1] = kDigits[crc % 62];
+    crc /= 62;
+  }
+  return out;
+}
+
+}  // namespace
+
+bool is_base62(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+  });
+}
+
+std::string format_api_key(const ApiKey& key) {
+  AIV_ASSERT(key.id.size() == kKeyIdCharacters && is_base62(key.id));
+  AIV_ASSERT(key.secret.size() == kKeySecretCharacters && is_base62(key.secret));
+  const std::string body = std::string(kPrefix) + key.id + "-" + key.secret;
+  return body + "-" + check_of(body);
+}
+
+Result<ApiKey> parse_api_key(std::string_view text) {
+  if (!text.starts_with(kPrefix)) return fail(ErrorCode::kInvalidArgument, "an API key begins with aiv-");
+  if (text.size() != kKeyCharacters) {
+    return fail(ErrorCode::kInvalidArgument, "an API key has " + std::to_string(kKeyCharacters) + " characters");
+  }
+  const std::string_view id = text.substr(kPrefix.size(), kKeyIdCharacters);
+  const std::size_t secret_at = kPrefix.size() + kKeyIdCharacters + 1;
+  const std::string_view secret = text.substr(secret_at, kKeySecretCharacters);
+  const std::string_view check = text.substr(kBodyCharacters + 1);
+  if (text[secret_at - 1] != '-' || text[kBodyCharacters] != '-' || !is_base62(id) || !is_base62(secret)) {
+    return fail(ErrorCode::kInvalidArgument, "an API key is aiv-ID-SECRET-CHECK in letters and digits");
+  }
+  if (check != check_of(text.substr(0, kBodyCharacters))) {
+    return fail(ErrorCode::kInvalidArgument, "the API key is mistyped: its check characters do not match");
+  }
+  return ApiKey{std::string(id), std::string(secret)};
+}
+
+}  // namespace aiv
