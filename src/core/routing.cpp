@@ -1,0 +1,196 @@
+#include "core/routing.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/result.hpp"
+
+namespace aiv {
+namespace {
+
+constexpr double kMinRate = 0.01;  // tokens/s; keeps a division finite for a replica that all but stopped
+
+// Exponents of the batches that occur; pow() for each candidate would be most of route()'s time.
+std::array<double, 65> make_batch_factors() {
+  std::array<double, 65> factors{};
+  for (std::size_t b = 0; b < factors.size(); ++b) {
+    factors[b] = std::pow(static_cast<double>(std::max<std::size_t>(b, 1)), kBatchExponent - 1.0);
+  }
+  return factors;
+}
+
+void smooth(double& estimate, double sample) {
+  const double clipped = std::clamp(sample, estimate / kRateClip, estimate * kRateClip);
+  estimate = std::max(kMinRate, estimate + kRateSmoothing * (clipped - estimate));
+}
+
+enum class Tier { kGood, kSuspect, kEjected, kOut };
+
+Tier tier_of(const RouteOption& option, std::int64_t now_ms) {
+  if (!option.reachable || option.excluded) return Tier::kOut;
+  if (option.ejected_until_ms > now_ms) return Tier::kEjected;
+  return option.suspect ? Tier::kSuspect : Tier::kGood;
+}
+
+Verdict verdict_of_unused(const RouteOption& option, Tier tier) {
+  if (!option.reachable) return Verdict::kUnreachable;
+  if (option.excluded) return Verdict::kExcluded;
+  if (tier == Tier::kEjected) return Verdict::kEjected;
+  return Verdict::kSuspect;
+}
+
+void fill_terms(const RouteAsk& ask, const RouteOption& option, RouteTerms& out) {
+  const double todo = std::max(0.0, ask.prompt_tokens - option.cached_tokens);
+  const double per_ms = std::max(kMinRate, option.prefill_per_s) / 1000.0;
+  const int batch = std::min(option.busy + 1, option.slots);
+  out.wait_ms = option.busy < option.slots ? 0.0 : option.wait_ms;
+  out.prefill_ms = todo / per_ms;
+  out.decode_ms =
+      ask.output_tokens * 1000.0 / (std::max(kMinRate, option.decode_per_s) * batch_factor(batch));
+  out.finish_ms = out.wait_ms + out.prefill_ms + out.decode_ms;
+}
+
+// The candidates of one tier; `best` and `best_free` are indices or -1.
+struct Leaders {
+  int best = -1;
+  int best_free = -1;
+};
+
+Leaders find_leaders(std::span<const RouteOption> options, std::span<const RouteTerms> terms, Tier tier,
+                     std::int64_t now_ms) {
+  Leaders leaders;
+  for (std::size_t i = 0; i < options.size(); ++i) {
+    if (tier_of(options[i], now_ms) != tier) continue;
+    const auto index = static_cast<int>(i);
+    const auto better = [&](int than) {
+      return than < 0 || terms[i].finish_ms < terms[static_cast<std::size_t>(than)].finish_ms;
+    };
+    if (better(leaders.best)) leaders.best = index;
+    if (options[i].busy < options[i].slots && better(leaders.best_free)) leaders.best_free = index;
+  }
+  return leaders;
+}
+
+}  // namespace
+
+double batch_factor(int batch) {
+  static const std::array<double, 65> factors = make_batch_factors();
+  if (batch < 1) return 1.0;
+  if (static_cast<std::size_t>(batch) < factors.size()) return factors[static_cast<std::size_t>(batch)];
+  return std::pow(static_cast<double>(batch), kBatchExponent - 1.0);
+}
+
+void SpeedEstimate::observe_prefill(std::int64_t tokens, double ms) {
+  if (tokens < kMinSampleTokens || !(ms > 0)) return;
+  smooth(prefill_, static_cast<double>(tokens) * 1000.0 / ms);
+}
+
+void SpeedEstimate::observe_decode(std::int64_t tokens, double ms, int batch) {
+  if (tokens < kMinSampleTokens || !(ms > 0)) return;
+  smooth(decode_, static_cast<double>(tokens) * 1000.0 / ms / batch_factor(batch));
+}
+
+void Ejection::failed(std::int64_t now_ms) {
+  const int doublings = std::min(failures_, 6);
+  failures_ += 1;
+  until_ms_ = now_ms + std::min(kEjectMaxMs, kEjectFirstMs << doublings);
+}
+
+SlotLedger::SlotLedger(int slots) : slots_(std::max(slots, 0)) {}
+
+void SlotLedger::set_slots(int slots) { slots_ = std::max(slots, 0); }
+
+std::uint64_t SlotLedger::take(std::int64_t now_ms, std::int64_t predicted_end_ms) {
+  AIV_ASSERT(has_free());
+  running_.push_back({next_ticket_, now_ms, std::max(now_ms, predicted_end_ms)});
+  return next_ticket_++;
+}
+
+void SlotLedger::release(std::uint64_t ticket) {
+  const auto found = std::find_if(running_.begin(), running_.end(),
+                                  [ticket](const Running& r) { return r.ticket == ticket; });
+  AIV_ASSERT(found != running_.end());
+  *found = running_.back();
+  running_.pop_back();
+}
+
+double SlotLedger::wait_ms(std::int64_t now_ms) const {
+  if (has_free()) return 0;
+  double soonest = static_cast<double>(kEjectMaxMs);  // without a slot at all: as long as we ever wait
+  for (const Running& r : running_) {
+    const double left = r.end_ms > now_ms ? static_cast<double>(r.end_ms - now_ms)
+                                          : 0.1 * static_cast<double>(now_ms - r.start_ms);
+    soonest = std::min(soonest, left);
+  }
+  return soonest;
+}
+
+std::string_view to_string(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kChosen: return "chosen";
+    case Verdict::kSlower: return "slower";
+    case Verdict::kTied: return "tied";
+    case Verdict::kBusy: return "busy";
+    case Verdict::kWaitFor: return "wait_for";
+    case Verdict::kSuspect: return "suspect";
+    case Verdict::kEjected: return "ejected";
+    case Verdict::kExcluded: return "excluded";
+    case Verdict::kUnreachable: return "unreachable";
+  }
+  return "unknown";
+}
+
+RouteDecision route(const RouteAsk& ask, std::span<const RouteOption> options, std::span<RouteTerms> terms) {
+  AIV_ASSERT(options.size() == terms.size());
+  Tier tier = Tier::kOut;
+  int soonest_back = -1;
+  for (std::size_t i = 0; i < options.size(); ++i) {
+    const Tier own = tier_of(options[i], ask.now_ms);
+    fill_terms(ask, options[i], terms[i]);
+    terms[i].verdict = verdict_of_unused(options[i], own);
+    if (own < tier) tier = own;
+    if (own == Tier::kEjected && (soonest_back < 0 || options[i].ejected_until_ms <
+                                                          options[static_cast<std::size_t>(soonest_back)].ejected_until_ms)) {
+      soonest_back = static_cast<int>(i);
+    }
+  }
+  if (tier == Tier::kOut) return {};
+  if (tier == Tier::kEjected) {
+    const auto i = static_cast<std::size_t>(soonest_back);
+    const bool free = options[i].busy < options[i].slots;
+    terms[i].verdict = free ? Verdict::kChosen : Verdict::kWaitFor;
+    return {free ? RouteOutcome::kChosen : RouteOutcome::kWait, soonest_back, terms[i].finish_ms};
+  }
+
+  const Leaders leaders = find_leaders(options, terms, tier, ask.now_ms);
+  for (std::size_t i = 0; i < options.size(); ++i) {
+    if (tier_of(options[i], ask.now_ms) != tier) continue;
+    terms[i].verdict = options[i].busy < options[i].slots ? Verdict::kSlower : Verdict::kBusy;
+  }
+  const auto best = static_cast<std::size_t>(leaders.best);
+  const bool wait = leaders.best_free < 0 ||
+                    terms[best].finish_ms <
+                        (1.0 - kWaitGain) * terms[static_cast<std::size_t>(leaders.best_free)].finish_ms;
+  if (wait) {
+    terms[best].verdict = Verdict::kWaitFor;
+    return {RouteOutcome::kWait, leaders.best, terms[best].finish_ms};
+  }
+  // Reservoir draw among the free ones within the tie.
+  const double limit = terms[static_cast<std::size_t>(leaders.best_free)].finish_ms * (1.0 + kTieFraction);
+  int chosen = -1;
+  std::uint64_t seen = 0;
+  std::uint64_t random = ask.random;
+  for (std::size_t i = 0; i < options.size(); ++i) {
+    if (tier_of(options[i], ask.now_ms) != tier || options[i].busy >= options[i].slots) continue;
+    if (terms[i].finish_ms > limit) continue;
+    terms[i].verdict = Verdict::kTied;
+    seen += 1;
+    random = random * 6364136223846793005ULL + 1442695040888963407ULL;  // Knuth's MMIX generator
+    if ((random >> 33) % seen == 0) chosen = static_cast<int>(i);
+  }
+  terms[static_cast<std::size_t>(chosen)].verdict = Verdict::kChosen;
+  return {RouteOutcome::kChosen, chosen, terms[static_cast<std::size_t>(chosen)].finish_ms};
+}
+
+}  // namespace aiv
