@@ -84,6 +84,7 @@ DeviceBytes read_device_bytes(JsonReader& r) {
   out.kv = r.integer_or("kv", 0, 0, kMax);
   out.compute = r.integer_or("compute", 0, 0, kMax);
   out.overhead = r.integer_or("overhead", 0, 0, kMax);
+  out.split = static_cast<int>(r.integer_or("split", 1, 1, 4096));
   return out;
 }
 
@@ -162,7 +163,9 @@ ReplicaSpec read_replica_spec(JsonReader& r) {
   out.cache_type_v = r.string_or("cache_type_v", "f16", 16);
   out.kv_unified = r.boolean_or("kv_unified", false);
   out.token_embd_on_device = r.boolean_or("token_embd_on_device", false);
+  out.tied_output = r.boolean_or("tied_output", false);
   out.host_weights = r.integer_or("host_weights", 0, 0, kMax);
+  out.largest_tensor = r.integer_or("largest_tensor", 0, 0, kMax);
   out.devices = read_list<DeviceBytes>(r, "devices", kDevicesMax, true, read_device_bytes);
   out.draining = r.boolean_or("draining", false);
   return out;
@@ -231,7 +234,8 @@ Result<ReplicaState> replica_state_from_string(std::string_view text) {
 
 Json to_json(const DeviceBytes& bytes) {
   return {{"id", bytes.device_id},       {"weights", bytes.weights},   {"kv", bytes.kv},
-          {"compute", bytes.compute},    {"overhead", bytes.overhead}, {"bytes", bytes.total()}};
+          {"compute", bytes.compute},    {"overhead", bytes.overhead}, {"split", bytes.split},
+          {"bytes", bytes.total()}};
 }
 
 Json to_json(const Device& d) {
@@ -267,7 +271,9 @@ Json to_json(const ReplicaSpec& s) {
           {"cache_type_v", s.cache_type_v},
           {"kv_unified", s.kv_unified},
           {"token_embd_on_device", s.token_embd_on_device},
+          {"tied_output", s.tied_output},
           {"host_weights", s.host_weights},
+          {"largest_tensor", s.largest_tensor},
           {"devices", list_json(s.devices)},
           {"draining", s.draining}};
 }
