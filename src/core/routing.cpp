@@ -97,30 +97,56 @@ void Ejection::failed(std::int64_t now_ms) {
   until_ms_ = now_ms + std::min(kEjectMaxMs, kEjectFirstMs << doublings);
 }
 
-SlotLedger::SlotLedger(int slots) : slots_(std::max(slots, 0)) {}
+SlotLedger::SlotLedger(int slots) { set_slots(slots); }
 
-void SlotLedger::set_slots(int slots) { slots_ = std::max(slots, 0); }
+void SlotLedger::set_slots(int slots) {
+  slots_ = std::max(slots, 0);
+  if (places_.size() < static_cast<std::size_t>(slots_)) places_.resize(static_cast<std::size_t>(slots_));
+}
 
-std::uint64_t SlotLedger::take(std::int64_t now_ms, std::int64_t predicted_end_ms) {
+SlotLease SlotLedger::take(std::int64_t now_ms, std::int64_t predicted_end_ms, std::uint64_t tenant) {
   AIV_ASSERT(has_free());
-  running_.push_back({next_ticket_, now_ms, std::max(now_ms, predicted_end_ms)});
-  return next_ticket_++;
+  int chosen = -1;
+  bool chosen_same = false;
+  for (int i = 0; i < slots_; ++i) {
+    const Place& place = places_[static_cast<std::size_t>(i)];
+    if (place.ticket != 0) continue;
+    const bool same = tenant != 0 && place.used != 0 && place.tenant == tenant;
+    if (chosen >= 0) {
+      const Place& best = places_[static_cast<std::size_t>(chosen)];
+      if (chosen_same && (!same || place.used < best.used)) continue;
+      if (!chosen_same && !same && place.used >= best.used) continue;
+    }
+    chosen = i;
+    chosen_same = same;
+  }
+  AIV_ASSERT(chosen >= 0);
+  const std::uint64_t ticket = next_ticket_++;
+  places_[static_cast<std::size_t>(chosen)] = {ticket, now_ms, std::max(now_ms, predicted_end_ms), tenant, ticket};
+  busy_ += 1;
+  return {ticket, chosen, chosen_same};
 }
 
 void SlotLedger::release(std::uint64_t ticket) {
-  const auto found = std::find_if(running_.begin(), running_.end(),
-                                  [ticket](const Running& r) { return r.ticket == ticket; });
-  AIV_ASSERT(found != running_.end());
-  *found = running_.back();
-  running_.pop_back();
+  AIV_ASSERT(ticket != 0);
+  const auto found = std::find_if(places_.begin(), places_.end(),
+                                  [ticket](const Place& place) { return place.ticket == ticket; });
+  AIV_ASSERT(found != places_.end());
+  found->ticket = 0;
+  busy_ -= 1;
+}
+
+void SlotLedger::forget_tenants() {
+  for (Place& place : places_) place.tenant = 0;
 }
 
 double SlotLedger::wait_ms(std::int64_t now_ms) const {
   if (has_free()) return 0;
   double soonest = static_cast<double>(kEjectMaxMs);  // without a slot at all: as long as we ever wait
-  for (const Running& r : running_) {
-    const double left = r.end_ms > now_ms ? static_cast<double>(r.end_ms - now_ms)
-                                          : 0.1 * static_cast<double>(now_ms - r.start_ms);
+  for (const Place& place : places_) {
+    if (place.ticket == 0) continue;
+    const double left = place.end_ms > now_ms ? static_cast<double>(place.end_ms - now_ms)
+                                              : 0.1 * static_cast<double>(now_ms - place.start_ms);
     soonest = std::min(soonest, left);
   }
   return soonest;

@@ -89,30 +89,48 @@ class Ejection {
   std::int64_t until_ms_ = 0;
 };
 
-// The requests we have under way on one replica: its slots as a hard cap, and when each is predicted to end.
+// A place on a replica, taken until released.
+struct SlotLease {
+  std::uint64_t ticket = 0;
+  int slot = 0;              // the engine's slot number, 0-based
+  bool same_tenant = false;  // its last user was the same tenant: what it has cached may be reused
+};
+
+// The requests we have under way on one replica: its slots as a hard cap, when each is predicted to end, and whose
+// prompt each slot saw last.
+//
+// Slots are numbered because the engine reuses the longest cached prefix of any free slot, whoever filled it: a time
+// difference that tells one tenant what another has sent. So we choose the slot, and allow the reuse only where the
+// last tenant was the same one. A free slot of the same tenant is preferred, then one never used, then the one
+// used longest ago.
 class SlotLedger {
  public:
   explicit SlotLedger(int slots = 1);
   void set_slots(int slots);  // fewer than taken: no new ones until enough have ended
-  // A free slot taken until release(); returns its ticket. Precondition: has_free().
-  std::uint64_t take(std::int64_t now_ms, std::int64_t predicted_end_ms);
+  // Precondition: has_free(). `tenant` is any hash of the share group; 0 shares with nobody.
+  SlotLease take(std::int64_t now_ms, std::int64_t predicted_end_ms, std::uint64_t tenant);
   void release(std::uint64_t ticket);
-  [[nodiscard]] bool has_free() const { return busy() < slots_; }
+  // The engine was started anew: nothing is cached any more.
+  void forget_tenants();
+  [[nodiscard]] bool has_free() const { return busy_ < slots_; }
   [[nodiscard]] int slots() const { return slots_; }
-  [[nodiscard]] int busy() const { return static_cast<int>(running_.size()); }
+  [[nodiscard]] int busy() const { return busy_; }
   // Milliseconds until a slot is predicted to be free: 0 with a free one. A request past its predicted end is
   // taken to need another tenth of what it took so far, so that a prediction that failed is not believed for ever.
   [[nodiscard]] double wait_ms(std::int64_t now_ms) const;
 
  private:
-  struct Running {
-    std::uint64_t ticket;
-    std::int64_t start_ms;
-    std::int64_t end_ms;
+  struct Place {
+    std::uint64_t ticket = 0;  // 0: free
+    std::int64_t start_ms = 0;
+    std::int64_t end_ms = 0;
+    std::uint64_t tenant = 0;
+    std::uint64_t used = 0;  // the ticket of the last use; 0 = never
   };
-  int slots_;
+  int slots_ = 0;
+  int busy_ = 0;
   std::uint64_t next_ticket_ = 1;
-  std::vector<Running> running_;
+  std::vector<Place> places_;  // at least `slots_`; more while a shrunk replica still runs what it had
 };
 
 enum class Verdict : std::uint8_t {

@@ -199,32 +199,80 @@ TEST(Ejection, BackOffDoublesFromOneSecondToAMinuteAndOneGoodAnswerClearsIt) {
 
 TEST(SlotLedger, TheWaitIsTheEarliestPredictedEnd) {
   SlotLedger ledger(2);
-  const auto a = ledger.take(0, 5000);
+  const auto a = ledger.take(0, 5000, 1);
   EXPECT_EQ(ledger.wait_ms(100), 0);
-  ledger.take(0, 3000);
+  ledger.take(0, 3000, 1);
   EXPECT_FALSE(ledger.has_free());
   EXPECT_EQ(ledger.wait_ms(1000), 2000);
-  ledger.release(a);
+  ledger.release(a.ticket);
   EXPECT_EQ(ledger.wait_ms(1000), 0);
 }
 
 TEST(SlotLedger, AnOverduePredictionIsNotBelievedForEver) {
   SlotLedger ledger(1);
-  ledger.take(0, 1000);
+  ledger.take(0, 1000, 1);
   EXPECT_EQ(ledger.wait_ms(20000), 2000);
   EXPECT_GT(ledger.wait_ms(40000), ledger.wait_ms(20000));
 }
 
 TEST(SlotLedger, FewerSlotsThanRunningRequestsAdmitNobodyUntilEnoughEnded) {
   SlotLedger ledger(3);
-  const auto a = ledger.take(0, 10);
-  const auto b = ledger.take(0, 10);
+  const auto a = ledger.take(0, 10, 1);
+  const auto b = ledger.take(0, 10, 1);
   ledger.set_slots(1);
   EXPECT_FALSE(ledger.has_free());
-  ledger.release(a);
+  ledger.release(b.ticket);
   EXPECT_FALSE(ledger.has_free());
-  ledger.release(b);
+  ledger.release(a.ticket);
   EXPECT_TRUE(ledger.has_free());
+  EXPECT_EQ(ledger.take(0, 10, 1).slot, 0);
+}
+
+TEST(SlotLedger, ATenantGetsItsOwnSlotBackAndNeverAnothersCache) {
+  SlotLedger ledger(3);
+  const auto a = ledger.take(0, 10, 111);
+  EXPECT_FALSE(a.same_tenant);
+  ledger.release(a.ticket);
+  const auto b = ledger.take(0, 10, 222);
+  EXPECT_NE(b.slot, a.slot) << "a slot never used is preferred to another tenant's";
+  EXPECT_FALSE(b.same_tenant);
+  const auto again = ledger.take(0, 10, 111);
+  EXPECT_EQ(again.slot, a.slot);
+  EXPECT_TRUE(again.same_tenant);
+  ledger.release(again.ticket);
+  ledger.forget_tenants();
+  EXPECT_FALSE(ledger.take(0, 10, 111).same_tenant);
+}
+
+TEST(SlotLedger, TenantZeroSharesWithNobodyNotEvenItself) {
+  SlotLedger ledger(1);
+  ledger.release(ledger.take(0, 10, 0).ticket);
+  EXPECT_FALSE(ledger.take(0, 10, 0).same_tenant);
+}
+
+TEST(SlotLedger, NoSlotIsEverGivenTwiceAndReuseIsAlwaysByTheLastTenant) {
+  std::mt19937_64 random(99);
+  for (int round = 0; round < 200; ++round) {
+    SlotLedger ledger(static_cast<int>(1 + random() % 6));
+    std::vector<SlotLease> running;
+    std::array<std::uint64_t, 8> last{};
+    for (int step = 0; step < 300; ++step) {
+      if (random() % 2 == 0 && ledger.has_free()) {
+        const std::uint64_t tenant = 1 + random() % 3;
+        const auto lease = ledger.take(step, step + 5, tenant);
+        ASSERT_LT(lease.slot, ledger.slots());
+        for (const auto& other : running) ASSERT_NE(other.slot, lease.slot);
+        ASSERT_EQ(lease.same_tenant, last.at(static_cast<std::size_t>(lease.slot)) == tenant);
+        last.at(static_cast<std::size_t>(lease.slot)) = tenant;
+        running.push_back(lease);
+      } else if (!running.empty()) {
+        const auto which = random() % running.size();
+        ledger.release(running[which].ticket);
+        running.erase(running.begin() + static_cast<std::ptrdiff_t>(which));
+      }
+      ASSERT_EQ(static_cast<std::size_t>(ledger.busy()), running.size());
+    }
+  }
 }
 
 TEST(RetryBudget, TriesAreAFifthOfTheLiveRequestsButAlwaysThree) {
