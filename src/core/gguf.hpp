@@ -68,7 +68,8 @@ struct GgufHeader {
   std::map<std::string, GgufValue, std::less<>> metadata;
   std::vector<GgufTensor> tensors;  // in file order, parts in order
   std::uint32_t split_count = 1;    // parts the model says it has
-  std::uint32_t split_no = 0;       // which of them this is
+  std::uint32_t split_no = 0;       // which of them this is, from 0
+  std::uint32_t parts = 1;          // how many were read into this
 
   [[nodiscard]] const GgufValue* find(std::string_view key) const;
   // Key in the architecture's own name space: arch("block_count") is "llama.block_count".
@@ -82,6 +83,8 @@ inline constexpr std::uint64_t kGgufKeysMax = 65'536;        // about 60
 inline constexpr std::uint64_t kGgufKeyBytesMax = 65'535;    // the format's own limit
 inline constexpr std::uint64_t kGgufStringsMax = 8'388'608;  // strings in arrays, all together; about 800,000
 inline constexpr std::uint64_t kGgufHeaderBytesMax = 1u << 30;
+inline constexpr std::uint64_t kGgufFileBytesMax = std::uint64_t{1}
+                                                   << 50;  // so that sums of sizes cannot overflow
 inline constexpr std::uint64_t kGgufKeptElements = 4096;
 inline constexpr std::uint64_t kGgufKeptTextBytes = 4096;
 inline constexpr std::uint64_t kGgufKeptBytesMax = 16u << 20;  // keys, texts and arrays that are kept

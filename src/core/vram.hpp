@@ -85,11 +85,15 @@ struct ModelFacts {
   Bytes tensor_bytes = 0;
   std::int64_t parameters = 0;
   std::int64_t context_length = 0;  // as trained; 0 = not said
+  std::int64_t n_blocks = 0;        // block_count of the file: what splits count with
   std::int64_t n_layers = 0;        // layers that are loaded
   std::int64_t n_embd = 0;
   std::int64_t n_vocab = 0;
-  std::int64_t window = 0;   // sliding window in tokens, 0 = none
-  bool tied_output = false;  // the output layer uses token_embd's bytes
+  std::int64_t window = 0;          // sliding window in tokens, 0 = none
+  std::int64_t v_width_widest = 0;  // over all layers: what each V row takes without flash attention
+  std::int64_t indexer_width = 0;   // sparse attention's extra keys, elements per token and layer
+  bool delta_net = false;           // recurrent layers are gated delta nets (qwen3next, qwen35)
+  bool tied_output = false;         // the output layer uses token_embd's bytes
   bool has_chat_template = false;
   Bytes token_embd_bytes = 0;
   Bytes largest_tensor_bytes = 0;  // engine.md trap 3: compare with Device::max_storage_buffer_range
@@ -122,7 +126,11 @@ struct EstimateOptions {
   bool embeddings = false;
   std::int64_t outputs_max = 0;  // 0 = as llama-server sets it: `parallel`; for embeddings the ubatch
   EstimateBackend backend = EstimateBackend::kCuda;
-  std::int64_t alignment = 0;         // 0 = the backend's usual one
+  std::int64_t alignment = 0;  // 0 = the backend's usual one
+  // Count the f16 copies that CUDA and HIP kernels of older cards make of a quantised cache. The reference
+  // figures (the engine's dry run) leave them out, so `aiv estimate` does too; a node with such a card asks
+  // for them.
+  bool flash_attention_scratch = false;
   bool token_embd_on_device = false;  // -ot token_embd.weight=DEV
 };
 
@@ -151,6 +159,8 @@ struct Estimate {
   std::vector<DeviceEstimate> devices;
   Bytes host_weights = 0;
   Bytes host_compute = 0;
+  Bytes host_output =
+      0;  // logits handed to the sampler (pinned); not in host_compute, as in the engine's log
   // The largest single buffer that one operation binds: tensor, one layer's K or V, scores without flash
   // attention. A Vulkan device whose maxStorageBufferRange is smaller would leave that operation to the CPU.
   Bytes largest_operand = 0;
