@@ -47,7 +47,8 @@ class ServerExchange {
 
   // Appends what has arrived to `out`; waits if nothing has. False at the end of the body.
   virtual Task<Result<bool>> read_some(std::string& out) = 0;
-  // Head of a streaming answer; then write() any number of times, then finish().
+  // Head of a streaming answer; then write() any number of times, then finish(). On HTTP/1.1 the head leaves with
+  // the first write(); write("") sends it alone.
   virtual Task<Result<>> start(ResponseHead head) = 0;
   // Returns when the bytes are handed on and the peer's window or socket has room for more; kTimeout when the
   // peer took nothing for 30 s.

@@ -1,8 +1,9 @@
 // Byte streams under HTTP: TCP, TLS over TCP, Unix sockets; and the listeners and diallers that make them.
 #pragma once
 #include <memory>
-#include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "net/async.hpp"
 
@@ -13,8 +14,9 @@ namespace aiv::net {
 class ByteStream {
  public:
   virtual ~ByteStream() = default;
-  // Bytes read, 0 at a clean end.
-  virtual Task<Result<std::size_t>> read_some(std::span<char> buffer) = 0;
+  // Waits for bytes and appends them to `out` (at most 256 KiB a call); false at the peer's end. Nothing is held
+  // while it waits, so an idle connection costs no buffer.
+  virtual Task<Result<bool>> read_more(std::string& out) = 0;
   virtual Task<Result<>> write_all(std::string_view bytes) = 0;
   virtual void close() = 0;
   [[nodiscard]] virtual std::string peer() const = 0;

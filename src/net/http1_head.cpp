@@ -1,0 +1,348 @@
+#include "net/http1_head.hpp"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+namespace aiv::net {
+namespace {
+
+constexpr std::size_t kChunkExtensionMax = 64;
+constexpr std::size_t kTrailerMax = 4096;
+constexpr std::uint64_t kLengthMax = std::uint64_t{1} << 62U;
+
+bool is_token_char(char c) {
+  if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) return true;
+  return std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
+}
+
+bool is_token(std::string_view text) {
+  if (text.empty()) return false;
+  for (const char c : text) {
+    if (!is_token_char(c)) return false;
+  }
+  return true;
+}
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+std::string lowered(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = lower(c);
+  return out;
+}
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  return text;
+}
+
+std::unexpected<HeadRefusal> refuse(int status, std::string reason) {
+  return std::unexpected(HeadRefusal{status, std::move(reason)});
+}
+
+// Takes the next CRLF line; nullopt where a bare LF or CR stands.
+std::optional<std::string_view> next_line(std::string_view& raw) {
+  const auto end = raw.find_first_of("\r\n");
+  if (end == std::string_view::npos || raw[end] != '\r' || end + 1 >= raw.size() || raw[end + 1] != '\n') {
+    return std::nullopt;
+  }
+  const std::string_view line = raw.substr(0, end);
+  raw.remove_prefix(end + 2);
+  return line;
+}
+
+std::expected<Headers, HeadRefusal> parse_fields(std::string_view raw, std::size_t count_max) {
+  Headers out;
+  for (;;) {
+    const auto line = next_line(raw);
+    if (!line) return refuse(400, "a line of the head does not end in CR LF");
+    if (line->empty()) break;
+    if (out.size() >= count_max) return refuse(431, fmt::format("more than {} header fields", count_max));
+    const auto colon = line->find(':');
+    if (colon == std::string_view::npos || !is_token(line->substr(0, colon))) {
+      return refuse(400, "a header field's name is not a token followed by a colon");
+    }
+    const std::string_view value = trimmed(line->substr(colon + 1));
+    for (const char c : value) {
+      const auto byte = static_cast<unsigned char>(c);
+      if ((byte < 0x20 && c != '\t') || byte == 0x7F) return refuse(400, "a header field holds a control character");
+    }
+    out.push_back({lowered(line->substr(0, colon)), std::string(value)});
+  }
+  if (!raw.empty()) return refuse(400, "bytes after the head");
+  return out;
+}
+
+std::expected<BodyFraming, HeadRefusal> framing_of(const Headers& headers, bool http10) {
+  const Header* length = nullptr;
+  const Header* coding = nullptr;
+  for (const Header& header : headers) {
+    if (header.name == "content-length") {
+      if (length != nullptr) return refuse(400, "Content-Length stands twice");
+      length = &header;
+    } else if (header.name == "transfer-encoding") {
+      if (coding != nullptr) return refuse(400, "Transfer-Encoding stands twice");
+      coding = &header;
+    }
+  }
+  BodyFraming out;
+  if (coding != nullptr) {
+    if (length != nullptr) return refuse(400, "both Content-Length and Transfer-Encoding");
+    if (http10) return refuse(400, "Transfer-Encoding in HTTP/1.0");
+    if (lowered(coding->value) != "chunked") return refuse(501, "the only transfer coding here is chunked");
+    out.kind = BodyFraming::Kind::kChunked;
+  } else if (length != nullptr) {
+    const std::string& text = length->value;
+    if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos || text.size() > 19) {
+      return refuse(400, "Content-Length is not a plain number");
+    }
+    std::from_chars(text.data(), text.data() + text.size(), out.length);
+    if (out.length > kLengthMax) return refuse(413, "Content-Length is too large");
+    out.kind = out.length > 0 ? BodyFraming::Kind::kLength : BodyFraming::Kind::kNone;
+  }
+  return out;
+}
+
+bool wants_close(const Headers& headers) {
+  const std::string* value = find_header(headers, "connection");
+  return value != nullptr && lowered(*value).find("close") != std::string::npos;
+}
+
+bool wants_keep_alive(const Headers& headers) {
+  const std::string* value = find_header(headers, "connection");
+  return value != nullptr && lowered(*value).find("keep-alive") != std::string::npos;
+}
+
+bool is_unreserved_path_char(char c) {
+  return is_token_char(c) || std::string_view("/:@(),;=[]{}\"").find(c) != std::string_view::npos;
+}
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  c = lower(c);
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return -1;
+}
+
+// Decodes the path once; refuses what could name something else after a second decoding.
+std::optional<std::string> decode_path(std::string_view raw) {
+  std::string out;
+  for (std::size_t i = 0; i < raw.size(); ++i) {
+    if (raw[i] != '%') {
+      if (!is_unreserved_path_char(raw[i])) return std::nullopt;
+      out += raw[i];
+      continue;
+    }
+    if (i + 2 >= raw.size()) return std::nullopt;
+    const int high = hex_digit(raw[i + 1]);
+    const int low = hex_digit(raw[i + 2]);
+    if (high < 0 || low < 0) return std::nullopt;
+    const char c = static_cast<char>(high * 16 + low);
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '/' || c == '\\' || c == '%' || byte < 0x20 || byte == 0x7F) return std::nullopt;
+    out += c;
+    i += 2;
+  }
+  if (out.find("//") != std::string::npos || out.find("/../") != std::string::npos || out.ends_with("/..") ||
+      out.find("/./") != std::string::npos || out.ends_with("/.")) {
+    return std::nullopt;
+  }
+  return out;
+}
+
+bool host_is_sound(std::string_view host) {
+  if (host.empty()) return true;  // RFC 9112 3.2: empty where there is no authority
+  for (const char c : host) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte <= 0x20 || byte >= 0x7F || std::string_view("/?#@\\").find(c) != std::string_view::npos) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::size_t find_head_end(std::string_view raw) {
+  // A bare LF LF ends a head for lenient parsers: let the strict pass see and refuse it at once.
+  const auto strict = raw.find("\r\n\r\n");
+  const auto loose = raw.find("\n\n");
+  if (strict == std::string_view::npos && loose == std::string_view::npos) return std::string_view::npos;
+  if (strict == std::string_view::npos || (loose != std::string_view::npos && loose < strict)) return loose + 2;
+  return strict + 4;
+}
+
+std::expected<Http1Request, HeadRefusal> parse_request_head(std::string_view raw, std::size_t header_count_max) {
+  const auto line = next_line(raw);
+  if (!line) return refuse(400, "the request line does not end in CR LF");
+  const auto first = line->find(' ');
+  const auto last = line->rfind(' ');
+  if (first == std::string_view::npos || first == last) return refuse(400, "the request line has not three parts");
+  const std::string_view method = line->substr(0, first);
+  const std::string_view target = line->substr(first + 1, last - first - 1);
+  const std::string_view version = line->substr(last + 1);
+  if (method == "PRI") return refuse(400, "HTTP/2 is not spoken on this port");
+  if (!is_token(method)) return refuse(400, "the method is not a token");
+  Http1Request out;
+  if (version == "HTTP/1.0") {
+    out.http10 = true;
+  } else if (version != "HTTP/1.1") {
+    return refuse(version.starts_with("HTTP/") ? 505 : 400, "the HTTP version is not 1.1 or 1.0");
+  }
+  out.head.method = std::string(method);
+  if (method == "TRACE" || method == "CONNECT") return refuse(405, "this method is not served");
+
+  auto fields = parse_fields(raw, header_count_max);
+  if (!fields) return std::unexpected(fields.error());
+  out.head.headers = std::move(*fields);
+
+  const Header* host = nullptr;
+  for (const Header& header : out.head.headers) {
+    if (header.name != "host") continue;
+    if (host != nullptr) return refuse(400, "Host stands twice");
+    host = &header;
+  }
+  if (host == nullptr && !out.http10) return refuse(400, "Host is missing");
+  if (host != nullptr && !host_is_sound(host->value)) return refuse(400, "Host is not an authority");
+
+  std::string_view path = target;
+  if (target.starts_with("http://") || target.starts_with("https://")) {
+    // Absolute form: must name the host that Host names, or two parties see two requests.
+    const auto authority = target.substr(target.find("//") + 2);
+    const auto slash = authority.find('/');
+    if (host == nullptr || authority.substr(0, slash) != host->value) return refuse(400, "target and Host differ");
+    path = slash == std::string_view::npos ? std::string_view("/") : authority.substr(slash);
+  }
+  const auto mark = path.find('?');
+  if (mark != std::string_view::npos) {
+    for (const char c : path.substr(mark + 1)) {
+      const auto byte = static_cast<unsigned char>(c);
+      if (byte <= 0x20 || byte >= 0x7F || c == '#') return refuse(400, "the query holds bytes that must be encoded");
+    }
+    out.head.query = std::string(path.substr(mark + 1));
+  }
+  if (!path.starts_with('/')) {
+    if (path != "*" || method != "OPTIONS") return refuse(400, "the target is not a path");
+    out.head.path = "*";
+  } else {
+    auto decoded = decode_path(path.substr(0, mark));
+    if (!decoded) return refuse(400, "the path holds bytes or segments that are not allowed");
+    out.head.path = std::move(*decoded);
+  }
+
+  const auto body = framing_of(out.head.headers, out.http10);
+  if (!body) return std::unexpected(body.error());
+  out.body = *body;
+  out.keep_alive = out.http10 ? wants_keep_alive(out.head.headers) : !wants_close(out.head.headers);
+  if (const std::string* expect = find_header(out.head.headers, "expect")) {
+    if (lowered(*expect) != "100-continue") return refuse(417, "the only expectation served is 100-continue");
+    out.expects_continue = !out.http10 && out.body.kind != BodyFraming::Kind::kNone;
+  }
+  return out;
+}
+
+std::expected<Http1Response, HeadRefusal> parse_response_head(std::string_view raw, bool request_was_head) {
+  const auto line = next_line(raw);
+  if (!line || line->size() < 12 || !line->starts_with("HTTP/1.")) return refuse(502, "not an HTTP/1 answer");
+  Http1Response out;
+  const std::string_view code = line->substr(9, 3);
+  const auto [end, error] = std::from_chars(code.data(), code.data() + 3, out.head.status);
+  if (error != std::errc{} || end != code.data() + 3 || out.head.status < 100) return refuse(502, "bad status");
+  auto fields = parse_fields(raw, 200);
+  if (!fields) return std::unexpected(fields.error());
+  out.head.headers = std::move(*fields);
+  const auto body = framing_of(out.head.headers, false);
+  if (!body) return std::unexpected(body.error());
+  out.body = *body;
+  const bool http10 = line->starts_with("HTTP/1.0");
+  out.keep_alive = !http10 && !wants_close(out.head.headers);
+  const bool bodiless = request_was_head || out.head.status < 200 || out.head.status == 204 || out.head.status == 304;
+  if (bodiless) {
+    out.body = {};
+  } else if (out.body.kind == BodyFraming::Kind::kNone && find_header(out.head.headers, "content-length") == nullptr) {
+    out.body.kind = BodyFraming::Kind::kUntilClose;
+    out.keep_alive = false;
+  }
+  return out;
+}
+
+bool ChunkedDecoder::end_of_trailer_line() {
+  if (line_bytes_ == 0) {
+    state_ = State::kDone;
+  }
+  line_bytes_ = 0;
+  saw_cr_ = false;
+  return true;
+}
+
+bool ChunkedDecoder::feed(std::string_view& in, std::string& out) {
+  while (!in.empty() && state_ != State::kDone) {
+    if (state_ == State::kData) {
+      const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(left_, in.size()));
+      out.append(in.substr(0, count));
+      in.remove_prefix(count);
+      left_ -= count;
+      if (left_ == 0) state_ = State::kDataCr;
+      continue;
+    }
+    const char c = in.front();
+    in.remove_prefix(1);
+    switch (state_) {
+      case State::kSize: {
+        const int digit = hex_digit(c);
+        if (digit >= 0) {
+          if (++digits_ > 15) return false;
+          left_ = left_ * 16 + static_cast<std::uint64_t>(digit);
+        } else if (digits_ == 0) {
+          return false;
+        } else if (c == ';') {
+          state_ = State::kExtension;
+        } else if (c == '\r') {
+          state_ = State::kSizeLf;
+        } else {
+          return false;
+        }
+        break;
+      }
+      case State::kExtension:
+        if (c == '\r') {
+          state_ = State::kSizeLf;
+        } else if (c == '\n' || ++extension_bytes_ > kChunkExtensionMax) {
+          return false;
+        }
+        break;
+      case State::kSizeLf:
+        if (c != '\n') return false;
+        digits_ = 0;
+        extension_bytes_ = 0;
+        state_ = left_ == 0 ? State::kTrailer : State::kData;
+        break;
+      case State::kDataCr:
+        if (c != '\r') return false;
+        state_ = State::kDataLf;
+        break;
+      case State::kDataLf:
+        if (c != '\n') return false;
+        state_ = State::kSize;
+        break;
+      case State::kTrailer:
+        if (++trailer_bytes_ > kTrailerMax) return false;
+        if (saw_cr_) {
+          if (c != '\n') return false;
+          end_of_trailer_line();
+        } else if (c == '\r') {
+          saw_cr_ = true;
+        } else if (c == '\n') {
+          return false;
+        } else {
+          ++line_bytes_;
+        }
+        break;
+      case State::kData:
+      case State::kDone: break;
+    }
+  }
+  return true;
+}
+
+}  // namespace aiv::net

@@ -1,0 +1,471 @@
+#include <fmt/format.h>
+
+#include <list>
+#include <map>
+
+#include "base/log.hpp"
+#include "net/http1.hpp"
+#include "net/http1_head.hpp"
+
+namespace aiv::net {
+namespace {
+
+constexpr std::size_t kInputMax = 64 * 1024;        // bytes read ahead of what the exchange takes
+constexpr std::size_t kDiscardMax = 256 * 1024;     // of a body that the handler left unread
+constexpr auto kSweepPeriod = seconds(1);
+
+std::string_view reason_phrase(int status) {
+  switch (status) {
+    case 100: return "Continue";
+    case 200: return "OK";
+    case 201: return "Created";
+    case 202: return "Accepted";
+    case 204: return "No Content";
+    case 304: return "Not Modified";
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 408: return "Request Timeout";
+    case 409: return "Conflict";
+    case 413: return "Content Too Large";
+    case 415: return "Unsupported Media Type";
+    case 417: return "Expectation Failed";
+    case 422: return "Unprocessable Content";
+    case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 502: return "Bad Gateway";
+    case 503: return "Service Unavailable";
+    case 504: return "Gateway Timeout";
+    case 505: return "HTTP Version Not Supported";
+    default: return "Status";
+  }
+}
+
+struct ServerState;
+
+// One connection: a pump that reads ahead (and so notices that the peer left), and a loop of exchanges.
+class Connection final : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(StreamPtr stream, std::shared_ptr<ServerState> server, Executor executor)
+      : stream_(std::move(stream)), server_(std::move(server)), arrived_(executor), room_(executor) {}
+
+  Task<> serve();
+  Task<> pump();
+  void sweep(Clock::time_point now);
+  void kill() {
+    gone_ = true;
+    stream_->close();
+  }
+  [[nodiscard]] std::string address() const {
+    const std::string peer = stream_->peer();
+    return peer.substr(0, peer.rfind(':'));
+  }
+
+ private:
+  friend class Exchange;
+  enum class Phase { kIdle, kHead, kBody, kHandling, kWriting };
+  void enter(Phase phase) {
+    phase_ = phase;
+    since_ = Clock::now();
+  }
+  Task<bool> read_head(Http1Request& request);
+  Task<> refuse(int status, std::string reason);
+  Task<bool> exchange(Http1Request request);
+  Task<Result<>> send(std::string_view bytes);
+
+  StreamPtr stream_;
+  std::shared_ptr<ServerState> server_;
+  std::string in_;
+  std::string out_;
+  bool eof_ = false;   // the peer closed its side
+  bool gone_ = false;  // nobody is there any more
+  bool timed_out_ = false;
+  Signal arrived_;
+  Signal room_;
+  Phase phase_ = Phase::kIdle;
+  Clock::time_point since_ = Clock::now();
+  std::function<void()> on_gone_;
+};
+using ConnectionPtr = std::shared_ptr<Connection>;
+
+struct ServerState {
+  Http1Limits limits;
+  Handler handler;
+  bool draining = false;
+  std::map<Connection*, std::weak_ptr<Connection>> connections;
+  std::map<std::string, std::size_t> per_address;
+};
+
+class Exchange final : public ServerExchange {
+ public:
+  Exchange(ConnectionPtr connection, Http1Request request)
+      : connection_(std::move(connection)), request_(std::move(request)), left_(request_.body.length) {}
+
+  [[nodiscard]] const RequestHead& request() const override { return request_.head; }
+  [[nodiscard]] std::string peer() const override { return connection_->stream_->peer(); }
+  Task<Result<bool>> read_some(std::string& out) override;
+  Task<Result<>> start(ResponseHead head) override;
+  Task<Result<>> write(std::string_view bytes) override;
+  Task<Result<>> finish(Headers trailers) override;
+  void abort() override {
+    connection_->on_gone_ = nullptr;
+    ended_ = true;
+    keep_alive_ = false;
+    connection_->kill();
+  }
+  [[nodiscard]] bool gone() const override { return connection_->gone_ || (connection_->eof_ && body_done_); }
+  void on_gone(std::function<void()> callback) override {
+    if (callback && gone()) return callback();
+    connection_->on_gone_ = std::move(callback);
+  }
+
+  [[nodiscard]] bool started() const { return started_; }
+  [[nodiscard]] bool ended() const { return ended_; }
+  [[nodiscard]] bool body_done() const { return body_done_; }
+  [[nodiscard]] bool keep_alive() const { return keep_alive_ && request_.keep_alive; }
+  [[nodiscard]] bool body_asked() const { return !request_.expects_continue || continued_; }
+
+ private:
+  ConnectionPtr connection_;
+  Http1Request request_;
+  std::uint64_t left_;
+  ChunkedDecoder decoder_;
+  bool body_done_ = request_.body.kind == BodyFraming::Kind::kNone;
+  bool continued_ = false;
+  bool started_ = false;
+  bool ended_ = false;
+  bool chunked_ = false;
+  bool bodiless_ = false;
+  bool keep_alive_ = true;
+  std::string head_;  // waits for the first bytes of the body, to leave in one write
+};
+
+// ---- exchange --------------------------------------------------------------------------------------------
+
+Task<Result<bool>> Exchange::read_some(std::string& out) {
+  Connection& c = *connection_;
+  while (!body_done_) {
+    if (!c.in_.empty()) {
+      std::string_view in = c.in_;
+      if (request_.body.kind == BodyFraming::Kind::kLength) {
+        const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(left_, in.size()));
+        out.append(in.substr(0, count));
+        in.remove_prefix(count);
+        left_ -= count;
+        body_done_ = left_ == 0;
+      } else {
+        if (!decoder_.feed(in, out)) {
+          keep_alive_ = false;
+          co_return fail(ErrorCode::kInvalidArgument, "the chunked body is malformed");
+        }
+        body_done_ = decoder_.done();
+      }
+      c.in_.erase(0, c.in_.size() - in.size());
+      c.room_.notify();
+      if (body_done_) c.enter(Connection::Phase::kHandling);
+      co_return true;
+    }
+    if (c.timed_out_) co_return fail(ErrorCode::kTimeout, "the body did not arrive in time");
+    if (c.eof_ || c.gone_) co_return fail(ErrorCode::kCancelled, "the client left before the body was complete");
+    if (request_.expects_continue && !continued_) {
+      continued_ = true;
+      const Result<> sent = co_await c.send("HTTP/1.1 100 Continue\r\n\r\n");
+      if (!sent) co_return std::unexpected(sent.error());
+    }
+    if (c.phase_ != Connection::Phase::kBody) c.enter(Connection::Phase::kBody);
+    co_await c.arrived_.wait();
+  }
+  co_return false;
+}
+
+Task<Result<>> Exchange::start(ResponseHead head) {
+  AIV_ASSERT(!started_);
+  started_ = true;
+  bodiless_ = request_.head.method == "HEAD" || head.status == 204 || head.status == 304;
+  head_ = fmt::format("HTTP/1.1 {} {}\r\n", head.status, reason_phrase(head.status));
+  bool has_length = false;
+  for (const Header& header : head.headers) {
+    // A value with CR, LF or NUL would end the head early (response splitting): it is our own fault, so it is dropped.
+    if (header.value.find_first_of(std::string_view("\r\n\0", 3)) != std::string::npos) continue;
+    has_length = has_length || header.name == "content-length";
+    head_ += header.name;
+    head_ += ": ";
+    head_ += header.value;
+    head_ += "\r\n";
+  }
+  if (!has_length && !bodiless_) {
+    if (request_.http10) {
+      keep_alive_ = false;  // the body ends with the connection
+    } else {
+      chunked_ = true;
+      head_ += "transfer-encoding: chunked\r\n";
+    }
+  }
+  if (connection_->server_->draining || !body_done_) keep_alive_ = keep_alive_ && !connection_->server_->draining;
+  if (!keep_alive()) {
+    head_ += "connection: close\r\n";
+  } else if (request_.http10) {
+    head_ += "connection: keep-alive\r\n";
+  }
+  head_ += "\r\n";
+  co_return Result<>{};
+}
+
+Task<Result<>> Exchange::write(std::string_view bytes) {
+  AIV_ASSERT(started_ && !ended_);
+  if (connection_->gone_) co_return fail(ErrorCode::kCancelled, "the client left");
+  if (bodiless_) bytes = {};
+  std::string framed = std::exchange(head_, {});
+  if (chunked_ && !bytes.empty()) {
+    framed += fmt::format("{:x}\r\n", bytes.size());
+    framed += bytes;
+    framed += "\r\n";
+  } else {
+    framed += bytes;
+  }
+  co_return co_await connection_->send(framed);
+}
+
+Task<Result<>> Exchange::finish(Headers) {
+  AIV_ASSERT(started_ && !ended_);
+  connection_->on_gone_ = nullptr;
+  ended_ = true;
+  std::string last = std::exchange(head_, {});
+  if (chunked_ && !bodiless_) last += "0\r\n\r\n";
+  if (last.empty()) co_return Result<>{};
+  co_return co_await connection_->send(last);
+}
+
+// ---- connection ------------------------------------------------------------------------------------------
+
+Task<Result<>> Connection::send(std::string_view bytes) {
+  if (gone_) co_return fail(ErrorCode::kCancelled, "the client left");
+  const Phase before = phase_;
+  enter(Phase::kWriting);
+  const Result<> written = co_await stream_->write_all(bytes);
+  enter(before == Phase::kWriting ? Phase::kHandling : before);
+  if (!written) gone_ = true;
+  co_return written;
+}
+
+Task<> Connection::pump() {
+  const auto self = shared_from_this();
+  while (!gone_) {
+    if (in_.size() >= kInputMax) {
+      co_await room_.wait();
+      continue;
+    }
+    const Result<bool> more = co_await stream_->read_more(in_);
+    if (!more || !*more) {
+      eof_ = true;
+      if (!more) gone_ = true;
+      arrived_.notify();
+      // A client that closes its side while we answer has left: HTTP allows half-close, no SDK does it.
+      if (phase_ == Phase::kHandling || phase_ == Phase::kWriting) {
+        if (auto callback = std::exchange(on_gone_, nullptr)) callback();
+      }
+      break;
+    }
+    arrived_.notify();
+  }
+}
+
+void Connection::sweep(Clock::time_point now) {
+  const Http1Limits& limits = server_->limits;
+  const auto spent = now - since_;
+  switch (phase_) {
+    case Phase::kIdle:
+      if (spent > limits.idle_time_max || server_->draining) kill();
+      break;
+    case Phase::kHead:
+    case Phase::kBody:
+      if (spent > (phase_ == Phase::kHead ? limits.head_time_max : limits.body_time_max)) {
+        timed_out_ = true;
+        arrived_.notify();
+      }
+      break;
+    case Phase::kWriting:
+      if (spent > limits.write_stall_max) {
+        log_info("client.stalled", {{"peer", stream_->peer()}});
+        kill();
+        if (auto callback = std::exchange(on_gone_, nullptr)) callback();
+      }
+      break;
+    case Phase::kHandling: break;
+  }
+}
+
+Task<> Connection::refuse(int status, std::string reason) {
+  const std::string code = status == 413 ? "request_too_large" : status == 431 ? "headers_too_large" : "bad_request";
+  const std::string body =
+      fmt::format(R"({{"error":{{"message":"{}","type":"invalid_request_error","param":null,"code":"{}"}}}})", reason,
+                  status == 408 ? "request_timeout" : code);
+  const std::string answer = fmt::format(
+      "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}", status,
+      reason_phrase(status), body.size(), body);
+  co_await send(answer);
+}
+
+// False when the connection is over.
+Task<bool> Connection::read_head(Http1Request& request) {
+  enter(Phase::kIdle);
+  timed_out_ = false;
+  for (;;) {
+    // RFC 9112 2.2: an empty line before the request line is skipped.
+    while (in_.starts_with("\r\n")) in_.erase(0, 2);
+    if (!in_.empty() && phase_ == Phase::kIdle) enter(Phase::kHead);
+    const std::size_t end = find_head_end(in_);
+    const std::size_t size = end == std::string::npos ? in_.size() : end;
+    if (size > server_->limits.head_bytes_max) {
+      co_await refuse(431, "the head is larger than the limit");
+      co_return false;
+    }
+    if (end != std::string::npos) {
+      auto parsed = parse_request_head(std::string_view(in_).substr(0, end), server_->limits.header_count_max);
+      in_.erase(0, end);
+      room_.notify();
+      if (!parsed) {
+        co_await refuse(parsed.error().status, parsed.error().reason);
+        co_return false;
+      }
+      request = std::move(*parsed);
+      co_return true;
+    }
+    // A TLS hello on a plain port must not wait for its head to end.
+    if (!in_.empty() && (in_[0] < 'A' || in_[0] > 'Z')) {
+      co_await refuse(400, "this is not an HTTP/1.1 request");
+      co_return false;
+    }
+    if (timed_out_) {
+      if (!in_.empty()) co_await refuse(408, "the head did not arrive in time");
+      co_return false;
+    }
+    if (eof_ || gone_) co_return false;
+    co_await arrived_.wait();
+  }
+}
+
+// True if the connection may carry another exchange.
+Task<bool> Connection::exchange(Http1Request request) {
+  enter(Phase::kHandling);
+  auto exchange = std::make_shared<Exchange>(shared_from_this(), std::move(request));
+  std::string failure;
+  try {
+    co_await server_->handler(exchange);
+  } catch (const std::exception& error) {
+    failure = error.what();
+  }
+  on_gone_ = nullptr;
+  if (!failure.empty()) log_error("request.failed", {{"reason", failure}, {"path", exchange->request().path}});
+  if (gone_) co_return false;
+  if (!exchange->started()) {
+    co_await refuse(500, "the request was not answered");
+    co_return false;
+  }
+  if (!exchange->ended()) {
+    exchange->abort();
+    co_return false;
+  }
+  if (!exchange->keep_alive()) co_return false;
+  // What is left of the body must not be read as the next request.
+  std::string rest;
+  std::size_t discarded = 0;
+  while (!exchange->body_done()) {
+    if (!exchange->body_asked()) co_return false;
+    const Result<bool> more = co_await exchange->read_some(rest);
+    discarded += rest.size();
+    rest.clear();
+    if (!more || discarded > kDiscardMax) co_return false;
+  }
+  co_return true;
+}
+
+Task<> Connection::serve() {
+  const auto self = shared_from_this();
+  spawn(co_await this_executor(), pump(), "http1.read");
+  for (;;) {
+    Http1Request request;
+    if (!co_await read_head(request)) break;
+    if (!co_await exchange(std::move(request))) break;
+    if (server_->draining) break;
+  }
+  kill();
+  room_.notify();
+  arrived_.notify();
+  server_->connections.erase(this);
+  const auto it = server_->per_address.find(address());
+  if (it != server_->per_address.end() && --it->second == 0) server_->per_address.erase(it);
+}
+
+// ---- server ----------------------------------------------------------------------------------------------
+
+class Server final : public Http1Server {
+ public:
+  Server(std::shared_ptr<ServerState> state, std::unique_ptr<Listener> listener)
+      : state_(std::move(state)), listener_(std::move(listener)) {}
+  ~Server() override {
+    listener_->close();
+    state_->draining = true;
+    const auto connections = state_->connections;
+    for (const auto& [key, weak] : connections) {
+      if (const ConnectionPtr connection = weak.lock()) connection->kill();
+    }
+  }
+  [[nodiscard]] int port() const override { return listener_->port(); }
+  void drain() override {
+    state_->draining = true;
+    listener_->close();
+  }
+  [[nodiscard]] std::size_t connections() const override { return state_->connections.size(); }
+
+  static void accept(const std::shared_ptr<ServerState>& state, Executor executor, StreamPtr stream) {
+    const bool full = state->connections.size() >= state->limits.connections_max;
+    auto connection = std::make_shared<Connection>(std::move(stream), state, executor);
+    std::size_t& mine = state->per_address[connection->address()];
+    if (full || mine >= state->limits.connections_per_address_max) {
+      if (mine == 0) state->per_address.erase(connection->address());
+      connection->kill();
+      return;
+    }
+    ++mine;
+    state->connections[connection.get()] = connection;
+    spawn(executor, connection->serve(), "http1.connection");
+  }
+
+  static Task<> sweep_loop(std::weak_ptr<ServerState> weak) {
+    for (;;) {
+      co_await sleep_for(kSweepPeriod);
+      const auto state = weak.lock();
+      if (!state) co_return;
+      const auto connections = state->connections;
+      for (const auto& [key, item] : connections) {
+        if (const ConnectionPtr connection = item.lock()) connection->sweep(Clock::now());
+      }
+    }
+  }
+
+ private:
+  std::shared_ptr<ServerState> state_;
+  std::unique_ptr<Listener> listener_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Http1Server>> Http1Server::open(Executor executor, const std::string& address,
+                                                       TlsContextPtr tls, Handler handler, Http1Limits limits) {
+  auto state = std::make_shared<ServerState>();
+  state->limits = limits;
+  state->handler = std::move(handler);
+  auto listener = Listener::open(executor, address, std::move(tls), [state, executor](StreamPtr stream) {
+    Server::accept(state, executor, std::move(stream));
+  });
+  if (!listener) return std::unexpected(listener.error());
+  spawn(executor, Server::sweep_loop(state), "http1.sweep");
+  return std::make_unique<Server>(state, std::move(*listener));
+}
+
+}  // namespace aiv::net
