@@ -24,7 +24,7 @@ struct Asset {
   std::string_view bytes;         // the file
   std::string_view gzip;          // the file gzipped; empty where that would not be smaller
   std::string_view content_type;  // with charset where it is text
-  std::string_view etag;          // quoted, strong: a hash of `bytes`
+  std::string_view etag;          // weak (both codings share it): a hash of `bytes`
   bool immutable = false;         // the name carries a hash of the content
 };
 
