@@ -115,8 +115,9 @@ bool wants_keep_alive(const Headers& headers) {
   return value != nullptr && lowered(*value).find("keep-alive") != std::string::npos;
 }
 
-bool is_unreserved_path_char(char c) {
-  return is_token_char(c) || std::string_view("/:@(),;=[]{}\"").find(c) != std::string_view::npos;
+bool is_path_char(char c) {
+  // "#" begins a fragment, which is never sent.
+  return (is_token_char(c) && c != '#') || std::string_view("/:@(),;=[]").find(c) != std::string_view::npos;
 }
 
 int hex_digit(char c) {
@@ -131,7 +132,7 @@ std::optional<std::string> decode_path(std::string_view raw) {
   std::string out;
   for (std::size_t i = 0; i < raw.size(); ++i) {
     if (raw[i] != '%') {
-      if (!is_unreserved_path_char(raw[i])) return std::nullopt;
+      if (!is_path_char(raw[i])) return std::nullopt;
       out += raw[i];
       continue;
     }

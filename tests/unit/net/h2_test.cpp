@@ -1,0 +1,163 @@
+#include "net/h2.hpp"
+
+#include "support.hpp"
+
+namespace aiv::net {
+namespace {
+
+using test::run;
+using test::soon;
+
+struct Pair {
+  H2Ptr server;
+  H2Ptr client;
+  std::unique_ptr<Listener> listener;
+  int gone = 0;
+  int running = 0;
+};
+
+// g++ 12 cannot compile initializer lists inside co_await expressions, hence the named values.
+const ResponseHead kOk{200, {}};
+const Headers kComplete{{"aiv-end", "complete"}};
+RequestHead request(std::string method, std::string path) { return {std::move(method), std::move(path), "", {}}; }
+
+Task<> run_connection(H2Ptr connection) { co_await connection->run(); }
+
+// "/echo" gives the body back; "/many" writes until told to stop; "/hang" waits; "/abort" breaks off.
+Task<> serve(ExchangePtr exchange, Pair* pair, Executor executor) {
+  const std::string path = exchange->request().path;
+  ++pair->running;
+  if (path == "/echo") {
+    const auto body = co_await exchange->read_body(64 << 20);
+    co_await exchange->start(kOk);
+    if (body) co_await exchange->write(*body);
+    co_await exchange->finish(kComplete);
+  } else if (path == "/many") {
+    co_await exchange->start(kOk);
+    const std::string chunk(10'000, 'x');
+    while (co_await exchange->write(chunk)) {
+    }
+  } else if (path == "/hang") {
+    auto signal = std::make_shared<Signal>(executor);
+    exchange->on_gone([signal, pair] {
+      ++pair->gone;
+      signal->notify();
+    });
+    co_await signal->wait();
+  } else if (path == "/abort") {
+    co_await exchange->start(kOk);
+    co_await exchange->write("part");
+    co_await sleep_for(milliseconds(20));
+    exchange->abort();
+  } else {
+    co_await exchange->respond_json(404, "{}");
+  }
+  --pair->running;
+}
+
+Task<std::unique_ptr<Pair>> connect(Executor executor, std::string path, H2Limits limits = {}) {
+  auto pair = std::make_unique<Pair>();
+  Pair* raw = pair.get();
+  auto listener = Listener::open(executor, "unix:" + path, nullptr, [raw, executor](StreamPtr stream) {
+    raw->server = H2Connection::server(std::move(stream), [raw, executor](ExchangePtr exchange) {
+      return serve(std::move(exchange), raw, executor);
+    });
+    spawn(executor, run_connection(raw->server), "server");
+  });
+  EXPECT_TRUE(listener) << listener.error().message();
+  pair->listener = std::move(*listener);
+  auto stream = co_await dial("unix:" + path, nullptr, seconds(5));
+  EXPECT_TRUE(stream);
+  pair->client = H2Connection::client(std::move(*stream), limits);
+  spawn(executor, run_connection(pair->client), "client");
+  co_return pair;
+}
+
+Task<std::string> fetch(H2Ptr client, std::string path, std::string body) {
+  auto exchange = co_await client->open(request("POST", path), std::move(body));
+  if (!exchange) co_return "open: " + exchange.error().reason;
+  const auto head = co_await (*exchange)->head(soon());
+  if (!head) co_return "head: " + head.error().reason;
+  const auto answer = co_await (*exchange)->read_body(64 << 20, soon());
+  if (!answer) co_return "broken";
+  co_return std::to_string(head->status) + " " + *answer + " " + header_or((*exchange)->trailers(), "aiv-end", "-");
+}
+
+TEST(H2, LargeBodiesGoThereAndBackWithTheirTrailer) {
+  run([](Executor executor) -> Task<> {
+    test::TempDir dir;
+    auto pair = co_await connect(executor, dir.path() + "/s");
+    const std::string big(3'000'000, 'b');
+    EXPECT_EQ(co_await fetch(pair->client, "/echo", big), "200 " + big + " complete");
+    EXPECT_EQ(co_await fetch(pair->client, "/echo", ""), "200  complete");
+    EXPECT_EQ(co_await fetch(pair->client, "/none", "x"), "404 {} -");
+    EXPECT_EQ(pair->client->active_streams(), 0U);
+    pair->client->close("test over");
+    co_await sleep_for(milliseconds(20));
+  });
+}
+
+TEST(H2, AnAbortedAnswerIsAnErrorNotAnEnd) {
+  run([](Executor executor) -> Task<> {
+    test::TempDir dir;
+    auto pair = co_await connect(executor, dir.path() + "/s");
+    EXPECT_EQ(co_await fetch(pair->client, "/abort", "x"), "broken");
+    pair->client->close("test over");
+    co_await sleep_for(milliseconds(20));
+  });
+}
+
+TEST(H2, LeavingAnExchangeReachesTheServerAtOnce) {
+  run([](Executor executor) -> Task<> {
+    test::TempDir dir;
+    auto pair = co_await connect(executor, dir.path() + "/s");
+    {
+      auto exchange = co_await pair->client->open(request("GET", "/hang"), "");
+      EXPECT_TRUE(exchange);
+      for (int i = 0; i < 500 && pair->running == 0; ++i) co_await sleep_for(milliseconds(1));
+    }
+    for (int i = 0; i < 500 && pair->gone == 0; ++i) co_await sleep_for(milliseconds(1));
+    EXPECT_EQ(pair->gone, 1);
+    pair->client->close("test over");
+    co_await sleep_for(milliseconds(20));
+  });
+}
+
+TEST(H2, AReaderThatTakesNothingHoldsUpOnlyItsOwnStream) {
+  run([](Executor executor) -> Task<> {
+    test::TempDir dir;
+    auto pair = co_await connect(executor, dir.path() + "/s");
+    std::vector<ClientExchangePtr> slow;
+    for (int i = 0; i < 100; ++i) {  // far more than the connection's window would hold if its credit stayed away
+      auto exchange = co_await pair->client->open(request("GET", "/many"), "");
+      EXPECT_TRUE(exchange);
+      if (exchange) slow.push_back(*exchange);
+    }
+    co_await sleep_for(milliseconds(100));
+    EXPECT_EQ(co_await fetch(pair->client, "/echo", "quick"), "200 quick complete");
+    slow.clear();
+    for (int i = 0; i < 1000 && pair->running > 0; ++i) co_await sleep_for(milliseconds(1));
+    EXPECT_EQ(pair->running, 0);
+    pair->client->close("test over");
+    co_await sleep_for(milliseconds(20));
+  });
+}
+
+TEST(H2, WhenTheConnectionEndsEveryExchangeFails) {
+  run([](Executor executor) -> Task<> {
+    test::TempDir dir;
+    auto pair = co_await connect(executor, dir.path() + "/s");
+    auto exchange = co_await pair->client->open(request("GET", "/hang"), "");
+    EXPECT_TRUE(exchange);
+    for (int i = 0; i < 500 && pair->running == 0; ++i) co_await sleep_for(milliseconds(1));
+    pair->server->close("cut");
+    const auto head = co_await (*exchange)->head(soon());
+    EXPECT_FALSE(head);
+    EXPECT_EQ(pair->gone, 1);
+    const auto again = co_await pair->client->open(request("GET", "/echo"), "");
+    EXPECT_FALSE(again);
+  });
+}
+
+}  // namespace
+}  // namespace aiv::net
