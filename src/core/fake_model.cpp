@@ -76,10 +76,14 @@ Result<> apply_figure(FakeModel& m, std::string_view key, std::string_view value
   if (key == "prefill_ms") return store(m.prefill_ms, read_number(value, kHourMs));
   if (key == "batch") return store(m.batch, read_number(value, 1));
   if (key == "kind") {
-    if (value == "chat") m.kind = ModelKind::kChat;
-    else if (value == "embedding") m.kind = ModelKind::kEmbedding;
-    else if (value == "rerank") m.kind = ModelKind::kRerank;
-    else return fail(ErrorCode::kInvalidArgument, "must be chat, embedding or rerank");
+    if (value == "chat")
+      m.kind = ModelKind::kChat;
+    else if (value == "embedding")
+      m.kind = ModelKind::kEmbedding;
+    else if (value == "rerank")
+      m.kind = ModelKind::kRerank;
+    else
+      return fail(ErrorCode::kInvalidArgument, "must be chat, embedding or rerank");
     return {};
   }
   known = false;
@@ -98,10 +102,14 @@ Result<> apply_fault(FakeModel& m, std::string_view key, std::string_view value,
   if (key == "die_after_ms") return store(m.die_after_ms, read_integer(value, 0, kHourMs));
   if (key == "exit_code") return store(m.exit_code, read_integer(value, 0, 255));
   if (key == "oom") {
-    if (value == "weights") m.oom = FakeOom::kWeights;
-    else if (value == "kv") m.oom = FakeOom::kKv;
-    else if (value == "compute") m.oom = FakeOom::kCompute;
-    else return fail(ErrorCode::kInvalidArgument, "must be weights, kv or compute");
+    if (value == "weights")
+      m.oom = FakeOom::kWeights;
+    else if (value == "kv")
+      m.oom = FakeOom::kKv;
+    else if (value == "compute")
+      m.oom = FakeOom::kCompute;
+    else
+      return fail(ErrorCode::kInvalidArgument, "must be weights, kv or compute");
     return {};
   }
   known = false;
@@ -110,7 +118,9 @@ Result<> apply_fault(FakeModel& m, std::string_view key, std::string_view value,
 
 }  // namespace
 
-bool is_fake_model_path(std::string_view path) { return path.starts_with(kPrefix); }
+bool is_fake_model_path(std::string_view path) {
+  return path.starts_with(kPrefix);
+}
 
 Result<FakeModel> parse_fake_model(std::string_view path) {
   if (path.starts_with(kPrefix)) path.remove_prefix(kPrefix.size());
@@ -126,19 +136,22 @@ Result<FakeModel> parse_fake_model(std::string_view path) {
     rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
     const auto equals = setting.find('=');
     if (equals == std::string_view::npos)
-      return fail(ErrorCode::kInvalidArgument, "a setting of a fake model is key=value", std::string(setting));
+      return fail(ErrorCode::kInvalidArgument, "a setting of a fake model is key=value",
+                  std::string(setting));
     const auto key = setting.substr(0, equals);
     const auto value = setting.substr(equals + 1);
     bool known = false;
     auto done = apply_figure(model, key, value, known);
     if (!known) done = apply_fault(model, key, value, known);
-    if (!known) return fail(ErrorCode::kInvalidArgument, "a fake model has no such setting", std::string(key));
+    if (!known)
+      return fail(ErrorCode::kInvalidArgument, "a fake model has no such setting", std::string(key));
     if (!done) return fail(ErrorCode::kInvalidArgument, done.error().reason, std::string(key));
   }
   return model;
 }
 
-std::vector<DeviceBytes> fake_device_bytes(const FakeModel& model, std::int64_t ctx, std::size_t device_count) {
+std::vector<DeviceBytes> fake_device_bytes(const FakeModel& model, std::int64_t ctx,
+                                           std::size_t device_count) {
   std::vector<DeviceBytes> devices(device_count);
   if (devices.empty()) return devices;
   const auto count = static_cast<Bytes>(device_count);

@@ -1,13 +1,14 @@
 // The models that the fake engine plays: "fake:NAME" or "fake:NAME?key=value&key=value".
 //
 // The controller plans with these figures, the agent expects them in the engine's log, and the fake engine
-// (tools/fake-engine) prints them: one definition, so that plan, log and proof cannot drift apart. The settings after
-// the question mark change the figures or inject a fault, because an engine's environment is clean and its command
-// line is llama-server's. An unknown key is refused with its name.
+// (tools/fake-engine) prints them: one definition, so that plan, log and proof cannot drift apart. The
+// settings after the question mark change the figures or inject a fault, because an engine's environment is
+// clean and its command line is llama-server's. An unknown key is refused with its name.
 //
 //   figures    weights=512MiB  host=0 (token embedding kept on the host)  kv_per_cell=16KiB  compute=64MiB
 //              kind=chat|embedding|rerank  ctx_train=32768
-//   pace       token_ms=2  first_ms=0  prefill_ms=0 (per prompt token)  batch=1 (exponent g: with b busy slots a
+//   pace       token_ms=2  first_ms=0  prefill_ms=0 (per prompt token)  batch=1 (exponent g: with b busy
+//   slots a
 //              token takes token_ms * b^(1-g); 1 = streams do not slow each other)
 //   at load    load_ms=50  load_exit=N (exit status N half-way)  hang_load=1  oom=weights|kv|compute
 //              cpu_weights=BYTES  cpu_kv=1 (buffers on the CPU)  splits=N  garbled_log=1
@@ -59,12 +60,13 @@ inline constexpr std::string_view kFakeModelNames[] = {"fake-small", "fake-embed
 
 [[nodiscard]] bool is_fake_model_path(std::string_view path);
 
-// kInvalidArgument names the key at fault. Any name of [A-Za-z0-9._-] is allowed; "fake-embed" is of kind embedding
-// unless `kind` says otherwise. The prefix "fake:" may be missing.
+// kInvalidArgument names the key at fault. Any name of [A-Za-z0-9._-] is allowed; "fake-embed" is of kind
+// embedding unless `kind` says otherwise. The prefix "fake:" may be missing.
 Result<FakeModel> parse_fake_model(std::string_view path);
 
-// What a replica with `ctx` cells puts on each of `device_count` devices: everything is divided evenly, what is left
-// over goes to the first. device_id and overhead are left empty. No devices: no entries.
-std::vector<DeviceBytes> fake_device_bytes(const FakeModel& model, std::int64_t ctx, std::size_t device_count);
+// What a replica with `ctx` cells puts on each of `device_count` devices: everything is divided evenly, what
+// is left over goes to the first. device_id and overhead are left empty. No devices: no entries.
+std::vector<DeviceBytes> fake_device_bytes(const FakeModel& model, std::int64_t ctx,
+                                           std::size_t device_count);
 
 }  // namespace aiv

@@ -18,7 +18,8 @@ TEST(FakeModel, knows_its_two_models_without_settings) {
 }
 
 TEST(FakeModel, takes_figures_and_faults_from_the_settings) {
-  const auto model = parse_fake_model("fake:big?weights=8GiB&kv_per_cell=128KiB&token_ms=12.5&load_exit=1&oom=kv&kind=rerank");
+  const auto model = parse_fake_model(
+      "fake:big?weights=8GiB&kv_per_cell=128KiB&token_ms=12.5&load_exit=1&oom=kv&kind=rerank");
   ASSERT_TRUE(model.has_value()) << model.error().message();
   EXPECT_EQ(model->weights_bytes, 8 * kGiB);
   EXPECT_EQ(model->kv_bytes_per_cell, 128 * kKiB);
@@ -29,10 +30,11 @@ TEST(FakeModel, takes_figures_and_faults_from_the_settings) {
 }
 
 TEST(FakeModel, names_the_setting_that_it_does_not_understand) {
-  for (const auto& [path, where] : {std::pair{"fake:m?colour=red", "colour"}, std::pair{"fake:m?token_ms=nan", "token_ms"},
-                                    std::pair{"fake:m?load_ms=-1", "load_ms"}, std::pair{"fake:m?weights=lots", "weights"},
-                                    std::pair{"fake:m?oom=all", "oom"}, std::pair{"fake:a/b", "name"},
-                                    std::pair{"fake:m?kind", "kind"}, std::pair{"fake:", "name"}}) {
+  for (const auto& [path, where] :
+       {std::pair{"fake:m?colour=red", "colour"}, std::pair{"fake:m?token_ms=nan", "token_ms"},
+        std::pair{"fake:m?load_ms=-1", "load_ms"}, std::pair{"fake:m?weights=lots", "weights"},
+        std::pair{"fake:m?oom=all", "oom"}, std::pair{"fake:a/b", "name"}, std::pair{"fake:m?kind", "kind"},
+        std::pair{"fake:", "name"}}) {
     const auto model = parse_fake_model(path);
     ASSERT_FALSE(model.has_value()) << path;
     EXPECT_EQ(model.error().where, where) << path;
