@@ -1,0 +1,70 @@
+# The front door. Everything is done by the scripts it names; each says what it does, and does nothing when it is
+# done already.
+#
+#   make run      a living cluster on this machine, from nothing: packages, engine, web page, product, aiv dev
+#   make test     all tests; the last line counts them
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+# Passed on: make run ARGS='--gpus "GTX 1080:8GiB;RTX 3060:12GiB" --port 9000'; make test ARGS='-R vgpu'
+ARGS ?=
+PRESET ?= release
+export AIV_ENGINE
+.PHONY: run build test check-asan check-clang format bench gpu-check gpu-check-pack clean help
+
+run: ## everything it takes, then `aiv dev` (ARGS="...")
+	@scripts/setup.sh build run
+	@scripts/link-engine.sh $(PRESET)
+	@scripts/build-web.sh
+	@scripts/build.sh $(PRESET) product
+	@exec build/$(PRESET)/bin/aiv dev $(ARGS)
+
+build: ## the product with its page and engine, tests too
+	@scripts/setup.sh build run test bench
+	@scripts/link-engine.sh $(PRESET)
+	@scripts/build-web.sh
+	@scripts/build.sh $(PRESET)
+
+test: ## all tests, real engine included (ARGS="..." goes to ctest)
+	@scripts/setup.sh build run test bench
+	@scripts/link-engine.sh $(PRESET)
+	@scripts/build-web.sh
+	@scripts/build.sh $(PRESET)
+	@scripts/run-tests.sh $(PRESET) $(ARGS)
+
+check-asan: ## unit tests under AddressSanitizer and UBSan
+	@scripts/setup.sh build run test bench
+	@scripts/build-web.sh
+	@scripts/build.sh asan
+	@scripts/run-tests.sh asan -LE e2e $(ARGS)
+
+check-clang: ## compiled by clang 19 as well, unit tests
+	@scripts/setup.sh build run test bench clang
+	@scripts/build-web.sh
+	@scripts/build.sh clang
+	@scripts/run-tests.sh clang -LE e2e $(ARGS)
+
+format: ## clang-format over our own C++
+	@scripts/setup.sh format
+	@git ls-files '*.cpp' '*.hpp' | xargs clang-format-19 -i
+
+bench: ## benchmarks; they print and do not judge
+	@scripts/setup.sh build run test bench
+	@scripts/link-engine.sh release
+	@scripts/build.sh release
+	@scripts/run-benches.sh $(ARGS)
+
+gpu-check-pack: ## dist/gpu-check.tar.gz, for a machine with a GPU and no network
+	@scripts/setup.sh build run test bench
+	@scripts/link-engine.sh release
+	@scripts/build-web.sh
+	@scripts/build.sh release product
+	@scripts/pack-gpu-check.sh
+
+gpu-check: ## the contract on this machine's real GPU; exit 3 without one
+	@scripts/gpu-check.sh $(ARGS)
+
+clean: ## build folders and packs; downloads and the engine stay (.cache)
+	@rm -rf build dist web/dist
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 18

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Configures and builds the product. usage: build.sh PRESET [TARGET...]
+. "$(dirname "$0")/lib.sh"
+
+preset=${1:?usage: build.sh PRESET [TARGET...]}
+shift
+build=build/$preset
+mkdir -p "$build"
+started=$SECONDS
+if [ ! -f "$build/build.ninja" ]; then
+  say "configuring $build"
+  cmake --preset "$preset" >"$build/configure.log" 2>&1 || {
+    tail -n 15 "$build/configure.log" >&2
+    die "cmake failed" "packages missing? scripts/setup.sh build run test bench; details in $build/configure.log"
+  }
+fi
+# Ninja shows its counter on a terminal; elsewhere a line each twenty steps.
+if [ -t 2 ]; then
+  ninja -C "$build" -j "$JOBS" "$@" >&2 || die "the build failed" "see the first error above (out of memory? try JOBS=1)"
+else
+  set +e
+  ninja -C "$build" -j "$JOBS" "$@" 2>&1 | tee "$build/build.log" |
+    grep --line-buffered -E '^\[[0-9]*[02468]0/|^FAILED|error:' | cut -c1-140 >&2
+  status=${PIPESTATUS[0]}
+  set -e
+  [ "$status" = 0 ] || die "the build failed" "read $build/build.log (out of memory? try JOBS=1)"
+fi
+[ $((SECONDS - started)) -lt 5 ] || say "$preset is built after $((SECONDS - started)) s"
