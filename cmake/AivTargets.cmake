@@ -56,3 +56,16 @@ function(aiv_fuzzer name)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   endif()
 endfunction()
+
+# aiv_node_test(NAME SOURCES file.mjs... [LABELS l...] [TIMEOUT s]): tests for Node's runner (node:test), one ctest
+# entry whose cases scripts/run-tests.sh counts. AIV_BUILD_DIR names the build folder to them.
+function(aiv_node_test name)
+  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;LABELS" ${ARGN})
+  list(TRANSFORM A_SOURCES PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/ REGEX "^[^/]")
+  add_test(NAME ${name} COMMAND ${CMAKE_SOURCE_DIR}/scripts/node-test.sh ${name} ${A_SOURCES})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}"
+    ENVIRONMENT "AIV_BUILD_DIR=${CMAKE_BINARY_DIR}")
+endfunction()

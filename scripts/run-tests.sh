@@ -16,7 +16,7 @@ export PATH=$node_bin:$PATH
 
 # Each GoogleTest program writes NAME.xml into this folder (the trailing slash says so).
 say "running the tests of build/$preset"
-GTEST_OUTPUT=xml:$results/ ctest --test-dir "$build" --output-on-failure --no-tests=error \
+AIV_TEST_RESULTS=$results GTEST_OUTPUT=xml:$results/ ctest --test-dir "$build" --output-on-failure --no-tests=error \
   --output-junit "$results/ctest.junit" "$@" >&2 || true
 
 # Tests of the web page: vitest if it has them.
