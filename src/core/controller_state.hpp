@@ -1,0 +1,208 @@
+// All that the controller decides on, as plain data, and what goes in and out of a decision (core/reconcile.hpp).
+//
+// Invariants:
+//  - A placement's bytes count on its devices from the moment it is decided until its unload is acknowledged, on a
+//    lost node until the node is back and says so, or is removed. This is what keeps a device from being overfilled.
+//  - `placements` is what the store holds; nothing is told to a node before its placement is stored (the order of the
+//    commands).
+//  - Ids of replicas are never used again.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/cluster.hpp"
+#include "core/documents.hpp"
+#include "core/failure_detector.hpp"
+#include "core/fake_model.hpp"
+#include "core/vram.hpp"
+
+namespace aiv {
+
+// A model the cluster may run: a GGUF file, or one that the fake engine plays.
+struct ModelRecord {
+  std::string id;      // what deployments name
+  std::string path;    // file, or "fake:NAME?..."
+  std::string digest;  // "sha256:..."; empty while it is being computed
+  Bytes size_bytes = 0;
+  EngineKind engine = EngineKind::kLlama;
+  ModelKind kind = ModelKind::kChat;
+  std::int64_t created_ms = 0;
+  std::string error;  // why it cannot be used, e.g. the file is gone; empty = usable
+  std::shared_ptr<const ModelFacts> facts;  // of a GGUF
+  std::optional<FakeModel> fake;
+  [[nodiscard]] std::string architecture() const { return facts ? facts->architecture : fake ? "fake" : ""; }
+  [[nodiscard]] std::int64_t train_ctx() const { return facts ? facts->context_length : fake ? fake->ctx_train : 0; }
+};
+
+// What the admin wants. 0 and empty mean "you choose".
+struct Deployment {
+  std::string name;
+  std::string model;
+  int replicas_min = 1;
+  int replicas_max = 1;
+  std::int64_t ctx = 0;  // per slot, in tokens
+  int slots = 0;
+  int ubatch = 512;
+  bool flash_attn = true;
+  std::string cache_type_k = "f16";
+  std::string cache_type_v = "f16";
+  std::int64_t generation = 1;  // counts changes that need new processes
+  std::int64_t created_ms = 0;
+  friend bool operator==(const Deployment&, const Deployment&) = default;
+};
+
+// One replica that was decided on.
+struct Placement {
+  std::string node;
+  ReplicaSpec spec;  // spec.draining: it is being unloaded
+  std::string variant;
+  std::int64_t generation = 1;  // of the deployment
+  std::int64_t created_ms = 0;
+  std::string why;  // placed here because
+  friend bool operator==(const Placement&, const Placement&) = default;
+};
+
+struct NodeRecord {
+  std::string id;
+  bool draining = false;  // asked for by an admin
+  std::string failure_domain;  // empty = its own
+  std::optional<NodeObserved> observed;
+  std::int64_t reported_ms = 0;  // monotonic
+  std::optional<NodeDesired> sent;  // newest document made for it in this epoch
+};
+
+// Failures of a deployment on a node: the wait before it is tried there again.
+struct Backoff {
+  int failures = 0;
+  std::int64_t until_ms = 0;  // monotonic
+  std::string reason;
+};
+
+// Why a deployment is as it is; what the API, the CLI and the routes show.
+struct DeploymentStatus {
+  std::string state = "pending";  // "ready", "loading", "pending", "failed"
+  std::string reason;
+  int ready = 0;
+  int placed = 0;
+  bool survives_node_loss = false;
+  friend bool operator==(const DeploymentStatus&, const DeploymentStatus&) = default;
+};
+
+struct ReconcileSettings {
+  std::int64_t observation_ms = 5'000;
+  std::int64_t backoff_first_ms = 5'000;
+  std::int64_t backoff_max_ms = 600'000;
+  std::int64_t calm_ready_ms = 300'000;  // ready for so long: an older failure no longer counts
+  bool auth_required = true;
+};
+
+struct ControllerState {
+  ReconcileSettings settings;
+  std::int64_t epoch = 0;
+  std::int64_t rev = 0;       // of documents, within the epoch
+  std::int64_t next_id = 0;   // of replicas, within the epoch
+  FailureDetector detector;
+  std::map<std::string, ModelRecord> models;
+  std::map<std::string, Deployment> deployments;
+  std::map<std::string, Placement> placements;  // by replica id
+  std::map<std::string, NodeRecord> nodes;
+  std::vector<RouteKey> keys;
+  std::map<std::pair<std::string, std::string>, Backoff> backoff;  // (deployment, node)
+  std::map<std::string, std::int64_t> ready_since_ms;             // by replica id
+  std::map<std::string, ReplicaState> last_seen;                   // by replica id, for events
+  std::map<std::string, DeploymentStatus> status;
+  std::map<std::string, std::string> unplaced;  // deployment -> why it has fewer replicas than it wants
+  std::optional<RouteTable> routes;             // newest published
+  std::int64_t started_ms = -1;                 // of the observation window
+  bool observing = true;                        // nothing is unloaded and no route is taken away
+  bool frozen_writes = false;  // the store takes no writes: keep what is, decide nothing new
+  bool dirty = true;           // something changed since the last plan
+};
+
+// ---- events ---------------------------------------------------------------------------------------------
+
+struct Instant {
+  std::int64_t steady_ms = 0;
+  std::int64_t unix_ms = 0;
+};
+
+namespace event {
+struct Start {};
+struct Tick {
+  bool gateway_heard = true;
+};
+struct LinkUp {
+  std::string node;
+};
+struct LinkDown {
+  std::string node;
+  bool goodbye = false;
+};
+struct Heartbeat {
+  std::string node;
+};
+struct Observed {
+  NodeObserved document;
+};
+struct ModelPut {
+  ModelRecord model;
+};
+struct ModelErased {
+  std::string id;
+};
+struct DeploymentPut {
+  Deployment deployment;
+};
+struct DeploymentErased {
+  std::string name;
+};
+struct NodePut {  // settings of an admin
+  std::string id;
+  bool draining = false;
+};
+struct NodeErased {
+  std::string id;
+};
+struct KeysPut {
+  std::vector<RouteKey> keys;
+};
+}  // namespace event
+
+using Event = std::variant<event::Start, event::Tick, event::LinkUp, event::LinkDown, event::Heartbeat, event::Observed,
+                           event::ModelPut, event::ModelErased, event::DeploymentPut, event::DeploymentErased,
+                           event::NodePut, event::NodeErased, event::KeysPut>;
+
+// ---- commands -------------------------------------------------------------------------------------------
+
+namespace command {
+struct SavePlacement {
+  Placement placement;
+};
+struct ErasePlacement {
+  std::string id;
+};
+struct PublishDesired {
+  NodeDesired document;
+};
+struct PublishRoutes {
+  RouteTable table;
+};
+// For people: what happened to whom, why, with numbers; `cause` is the kind and subject that led to it.
+struct Tell {
+  std::string kind;     // "replica.placed"
+  std::string subject;  // "replica/qwen3-8b-x7k2", "node/n1"
+  std::string reason;
+  std::string cause;
+};
+}  // namespace command
+
+// To be carried out in this order: a SavePlacement must be durable before a PublishDesired after it is sent.
+using Command = std::variant<command::SavePlacement, command::ErasePlacement, command::PublishDesired,
+                             command::PublishRoutes, command::Tell>;
+
+}  // namespace aiv

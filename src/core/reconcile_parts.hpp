@@ -1,0 +1,31 @@
+// Parts of one reconcile step; used by reconcile*.cpp alone.
+#pragma once
+#include "core/reconcile.hpp"
+
+namespace aiv::reconcile {
+
+// One step at work: the state it changes and the commands so far.
+struct Work {
+  ControllerState& state;
+  Instant now;
+  std::vector<Command>& out;
+  std::string cause;
+
+  void tell(std::string kind, std::string subject, std::string reason) {
+    out.emplace_back(command::Tell{std::move(kind), std::move(subject), std::move(reason), cause});
+  }
+};
+
+// A replica that should go, but may wait for its successor: outdated, or on a node that is being drained.
+[[nodiscard]] bool is_leaving(const ControllerState& state, const Placement& placement);
+[[nodiscard]] bool is_ready(const ControllerState& state, const Placement& placement);
+// Places are thought of per node for as long as something of the deployment is or may be there.
+[[nodiscard]] PlanInput plan_input(const ControllerState& state, std::int64_t now_ms,
+                                   std::map<std::string, Error>* impossible);
+void plan_round(Work& work);
+void retire(Work& work, Placement& placement, const std::string& kind, const std::string& reason);
+void publish_desired(Work& work);
+void publish_routes(Work& work);
+void update_status(Work& work);
+
+}  // namespace aiv::reconcile

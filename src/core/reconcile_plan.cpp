@@ -1,0 +1,506 @@
+// Step 3 and 4 of core/reconcile.hpp: what the planner is asked, and what is made of its answer.
+#include <algorithm>
+#include <set>
+
+#include "base/units.hpp"
+#include "core/footprint.hpp"
+#include "core/placement.hpp"
+#include "core/prng.hpp"
+#include "core/reconcile_parts.hpp"
+
+namespace aiv {
+
+namespace reconcile {
+namespace {
+
+__extension__ using Int128 = __int128;  // bytes times layers
+
+constexpr double kUnknownBandwidth = 100e9;  // an old card's; only ranks places, never decides about fit
+
+bool holds_memory(ReplicaState state) {
+  switch (state) {
+    case ReplicaState::kPending:
+    case ReplicaState::kLoading:
+    case ReplicaState::kReady:
+    case ReplicaState::kDraining: return true;
+    case ReplicaState::kStopped:
+    case ReplicaState::kFailed: return false;
+  }
+  return true;
+}
+
+const Device* find_device(const ControllerState& state, const std::string& id) {
+  for (const auto& [node_id, node] : state.nodes) {
+    if (!node.observed) continue;
+    for (const Device& device : node.observed->devices) {
+      if (device.id == id) return &device;
+    }
+  }
+  return nullptr;
+}
+
+bool is_lost(const ControllerState& state, const std::string& node) {
+  return !state.nodes.contains(node) || state.detector.replaceable(node);
+}
+
+struct Counts {
+  int settled = 0;  // as wanted, where it is
+  int settled_ready = 0;
+  int leaving = 0;
+  int draining = 0;  // on nodes that can still answer
+};
+
+Counts count_of(const ControllerState& state, const std::string& deployment) {
+  Counts counts;
+  for (const auto& [id, placement] : state.placements) {
+    if (placement.spec.deployment != deployment) continue;
+    if (placement.spec.draining) {
+      if (!is_lost(state, placement.node)) ++counts.draining;
+    } else if (is_leaving(state, placement)) {
+      ++counts.leaving;
+    } else {
+      ++counts.settled;
+      if (is_ready(state, placement)) ++counts.settled_ready;
+    }
+  }
+  return counts;
+}
+
+// Never more than wanted + 1 processes: the extra one lets a successor load before the other unloads.
+int planned_replicas(const Deployment& deployment, const Counts& counts) {
+  const int wanted = deployment.replicas_min;
+  if (counts.settled >= wanted) return wanted;
+  const int room = wanted + 1 - counts.settled - counts.leaving - counts.draining;
+  return counts.settled + std::clamp(room, 0, wanted - counts.settled);
+}
+
+NodePlanState plan_state(const ControllerState& state, const NodeRecord& node) {
+  if (is_lost(state, node.id)) return NodePlanState::kUnschedulable;
+  if (node.draining) return NodePlanState::kUnschedulable;
+  if (!node.observed || state.detector.health(node.id) != NodeHealth::kReady) return NodePlanState::kKeepOnly;
+  if (state.detector.quarantined(node.id)) return NodePlanState::kKeepOnly;
+  return NodePlanState::kSchedulable;
+}
+
+struct DeviceUse {
+  Bytes kept = 0;   // settled replicas: the planner sees them as `current`
+  Bytes other = 0;  // leaving, draining, unknown ones
+};
+
+std::map<std::string, DeviceUse> device_uses(const ControllerState& state) {
+  std::map<std::string, DeviceUse> uses;
+  for (const auto& [id, placement] : state.placements) {
+    const bool kept = !placement.spec.draining && !is_leaving(state, placement);
+    for (const DeviceBytes& bytes : placement.spec.devices) {
+      (kept ? uses[bytes.device_id].kept : uses[bytes.device_id].other) += bytes.total();
+    }
+  }
+  for (const auto& [node_id, node] : state.nodes) {
+    if (!node.observed) continue;
+    for (const ReplicaStatus& status : node.observed->replicas) {
+      if (state.placements.contains(status.id) || !holds_memory(status.state)) continue;
+      for (const DeviceBytes& bytes : status.measured) uses[bytes.device_id].other += bytes.total();
+    }
+  }
+  return uses;
+}
+
+PlanNode plan_node(const ControllerState& state, const NodeRecord& node,
+                   const std::map<std::string, DeviceUse>& uses) {
+  PlanNode out;
+  out.id = node.id;
+  out.failure_domain = node.failure_domain;
+  out.state = plan_state(state, node);
+  std::map<std::string, PlanDevice> unseen;  // of a node that has not reported yet: what its placements name
+  if (!node.observed) {
+    for (const auto& [id, placement] : state.placements) {
+      if (placement.node != node.id) continue;
+      for (const DeviceBytes& bytes : placement.spec.devices) {
+        PlanDevice& device = unseen[bytes.device_id];
+        device.id = bytes.device_id;
+        device.free_bytes += bytes.total();
+        device.vram_bytes = device.free_bytes;
+        device.bandwidth_bytes_per_s = kUnknownBandwidth;
+        device.backend = placement.spec.engine == EngineKind::kFake ? "fake" : "vulkan";
+      }
+    }
+    for (auto& [id, device] : unseen) out.devices.push_back(device);
+    return out;
+  }
+  for (const Device& device : node.observed->devices) {
+    if (!device.refused.empty()) continue;
+    const auto use = uses.find(device.id);
+    const DeviceUse used = use == uses.end() ? DeviceUse{} : use->second;
+    Bytes free_bytes = budget_of(device) - used.other;
+    // The margin keeps new replicas out; it does not evict one that is there. Foreign programs do.
+    const Bytes hard = device.vram_bytes - device.foreign_bytes - used.other;
+    if (free_bytes < used.kept && used.kept <= hard) free_bytes = used.kept;
+    PlanDevice plan;
+    plan.id = device.id;
+    plan.vram_bytes = device.vram_bytes;
+    plan.free_bytes = std::max<Bytes>(0, free_bytes);
+    plan.overhead_bytes = overhead_of(device);
+    plan.bandwidth_bytes_per_s = device.bandwidth_bytes_per_s > 0
+                                     ? static_cast<double>(device.bandwidth_bytes_per_s)
+                                     : kUnknownBandwidth;
+    plan.backend = device.backend;
+    plan.largest_buffer_bytes = device.max_storage_buffer_range;
+    out.devices.push_back(std::move(plan));
+  }
+  return out;
+}
+
+std::vector<const Device*> all_devices(const ControllerState& state) {
+  std::vector<const Device*> out;
+  for (const auto& [id, node] : state.nodes) {
+    if (!node.observed) continue;
+    for (const Device& device : node.observed->devices) out.push_back(&device);
+  }
+  return out;
+}
+
+// Nodes where the deployment may not be placed now although they are fine.
+std::set<std::string> excluded_nodes(const ControllerState& state, const std::string& deployment,
+                                     std::int64_t now_ms) {
+  std::set<std::string> out;
+  for (const auto& [id, placement] : state.placements) {
+    if (placement.spec.deployment != deployment) continue;
+    if (placement.spec.draining || is_leaving(state, placement)) out.insert(placement.node);
+  }
+  for (const auto& [where, backoff] : state.backoff) {
+    if (where.first == deployment && backoff.until_ms > now_ms) out.insert(where.second);
+  }
+  for (const auto& [id, node] : state.nodes) {
+    if (!node.observed) continue;
+    for (const ReplicaStatus& status : node.observed->replicas) {
+      if (status.deployment == deployment && !state.placements.contains(status.id) && holds_memory(status.state)) {
+        out.insert(id);
+      }
+    }
+  }
+  return out;
+}
+
+// Layer shares of a split in proportion to the planner's parts: largest remainders, at least one layer each.
+std::vector<std::int64_t> layer_shares(const PlanPlacement& placement, std::int64_t layers) {
+  Bytes total = 0;
+  for (const PlanPart& part : placement.parts) total += part.bytes;
+  std::vector<std::int64_t> shares;
+  std::int64_t given = 0;
+  for (const PlanPart& part : placement.parts) {
+    const auto exact = static_cast<Int128>(part.bytes) * layers / std::max<Bytes>(total, 1);
+    shares.push_back(std::max<std::int64_t>(1, static_cast<std::int64_t>(exact)));
+    given += shares.back();
+  }
+  for (std::size_t i = 0; given < layers; i = (i + 1) % shares.size(), ++given) ++shares[i];
+  while (given > layers) {
+    auto largest = std::ranges::max_element(shares);
+    if (*largest <= 1) break;
+    --*largest;
+    --given;
+  }
+  return shares;
+}
+
+// First device on which the spec does not fit beside what is counted there, or nullptr.
+const DeviceBytes* overfull(const ControllerState& state, const ReplicaSpec& spec,
+                            const std::vector<const Device*>& devices) {
+  for (std::size_t i = 0; i < spec.devices.size(); ++i) {
+    if (used_bytes(state, spec.devices[i].device_id) + spec.devices[i].total() > budget_of(*devices[i])) {
+      return &spec.devices[i];
+    }
+  }
+  return nullptr;
+}
+
+std::string new_id(ControllerState& state, const std::string& deployment) {
+  constexpr std::string_view kDigits = "0123456789abcdefghijklmnopqrstuv";
+  while (true) {
+    // Unique within an epoch by the counter, between epochs by the epoch; mixed so that ids do not look like counts.
+    Prng prng(static_cast<std::uint64_t>(state.epoch) << 32U | static_cast<std::uint64_t>(state.next_id++));
+    std::string id = deployment + "-";
+    for (int i = 0; i < 6; ++i) id.push_back(kDigits[prng.below(32)]);
+    std::ranges::replace(id, '/', '-');  // it becomes the name of a directory on the node
+    std::ranges::replace(id, ':', '-');
+    if (!state.placements.contains(id)) return id;
+  }
+}
+
+std::string placed_because(const ControllerState& state, const ReplicaSpec& spec,
+                           const std::vector<const Device*>& devices) {
+  std::string text;
+  for (std::size_t i = 0; i < spec.devices.size(); ++i) {
+    const DeviceBytes& bytes = spec.devices[i];
+    if (!text.empty()) text += "; ";
+    text += bytes.device_id + ": " + format_bytes(bytes.total()) + " (weights " + format_bytes(bytes.weights) +
+            ", KV " + format_bytes(bytes.kv) + ", compute " + format_bytes(bytes.compute) + ", context " +
+            format_bytes(bytes.overhead) + ") into " +
+            format_bytes(budget_of(*devices[i]) - used_bytes(state, bytes.device_id)) + " of room";
+  }
+  return text;
+}
+
+Result<ReplicaSpec> exact_spec(const ControllerState& state, const PlanPlacement& placement, const Deployment& deployment,
+                               const ModelRecord& model, const Variant& variant,
+                               const std::vector<const Device*>& devices) {
+  const std::int64_t layers = model.facts ? model.facts->n_layers + 1 : static_cast<std::int64_t>(devices.size());
+  std::vector<std::int64_t> shares = layer_shares(placement, layers);
+  // The planner cuts by bytes, the engine by layers, whose last holds the output: move layers until it fits.
+  for (std::int64_t tries = 0;; ++tries) {
+    auto spec = make_spec(deployment, model, variant, devices, shares);
+    if (!spec) return spec;
+    const DeviceBytes* full = overfull(state, *spec, devices);
+    if (full == nullptr) return spec;
+    const auto from = static_cast<std::size_t>(full - spec->devices.data());
+    std::size_t to = from;
+    Bytes most = 0;
+    for (std::size_t i = 0; i < devices.size(); ++i) {
+      const Bytes room =
+          budget_of(*devices[i]) - used_bytes(state, devices[i]->id) - spec->devices[i].total();
+      if (i != from && room > most) {
+        most = room;
+        to = i;
+      }
+    }
+    if (to == from || shares[from] <= 1 || tries >= layers) {
+      return fail(ErrorCode::kRefused,
+                  "needs " + format_bytes(full->total()) + " on " + full->device_id + ", which has " +
+                      format_bytes(budget_of(*devices[from]) - used_bytes(state, full->device_id)) + " left",
+                  full->device_id);
+    }
+    --shares[from];
+    ++shares[to];
+  }
+}
+
+// Step 4: carried out only where it fits beside everything that is still counted.
+bool place(Work& work, const PlanPlacement& planned) {
+  ControllerState& state = work.state;
+  const Deployment& deployment = state.deployments.at(planned.model);
+  const ModelRecord& model = state.models.at(deployment.model);
+  const auto variants = variants_of(deployment, model);
+  const auto variant = std::ranges::find(variants, planned.variant, &Variant::id);
+  AIV_ASSERT(variant != variants.end());
+  std::vector<const Device*> devices;
+  for (const PlanPart& part : planned.parts) {
+    devices.push_back(find_device(state, part.device));
+    if (devices.back() == nullptr) return false;
+  }
+  auto spec = exact_spec(state, planned, deployment, model, *variant, devices);
+  if (!spec) {
+    state.unplaced[deployment.name] = spec.error().reason;
+    return false;
+  }
+  spec->id = new_id(state, deployment.name);
+  Placement placement{planned.node,          *std::move(spec), planned.variant, deployment.generation,
+                      work.now.unix_ms, {}};
+  placement.why = placed_because(state, placement.spec, devices);
+  work.tell("replica.placed", "replica/" + placement.spec.id, placement.why);
+  work.out.emplace_back(command::SavePlacement{placement});
+  state.placements.emplace(placement.spec.id, std::move(placement));
+  return true;
+}
+
+void retire_unplanned(Work& work, const Plan& plan) {
+  ControllerState& state = work.state;
+  std::set<std::pair<std::string, std::string>> stays;
+  for (const PlanPlacement& placement : plan.placements) stays.emplace(placement.model, placement.node);
+  for (auto& [id, placement] : state.placements) {
+    if (placement.spec.draining) continue;
+    const auto deployment = state.deployments.find(placement.spec.deployment);
+    if (deployment == state.deployments.end()) {
+      retire(work, placement, "replica.retired", "its deployment was deleted");
+      continue;
+    }
+    if (is_leaving(state, placement) || stays.contains({deployment->first, placement.node})) continue;
+    if (!state.models.contains(deployment->second.model)) continue;  // nothing was planned for it
+    if (count_of(state, deployment->first).settled > deployment->second.replicas_min) {
+      retire(work, placement, "replica.retired",
+             "fewer replicas are wanted now (" + std::to_string(deployment->second.replicas_min) + ")");
+    } else {
+      retire(work, placement, "replica.yielded",
+             "its memory on " + placement.node + " is taken by other programs, or the device is gone");
+    }
+  }
+}
+
+// Leaving replicas go one by one: when a successor is ready, or when there is no other way.
+void retire_leaving(Work& work, const std::string& name, bool placed_now) {
+  ControllerState& state = work.state;
+  const auto deployment = state.deployments.find(name);
+  for (int guard = 0; guard < 1024; ++guard) {
+    const Counts counts = count_of(state, name);
+    if (counts.leaving == 0) return;
+    const int wanted = deployment->second.replicas_min;
+    const bool surplus = counts.settled_ready + counts.leaving > wanted;
+    const bool stuck = !placed_now && counts.draining == 0 && counts.settled == counts.settled_ready;
+    if (!surplus && !stuck) return;
+    Placement* chosen = nullptr;
+    for (auto& [id, placement] : state.placements) {
+      if (placement.spec.deployment != name || !is_leaving(state, placement)) continue;
+      if (chosen == nullptr || (is_ready(state, *chosen) && !is_ready(state, placement))) chosen = &placement;
+    }
+    const bool drained = state.nodes.contains(chosen->node) && state.nodes.at(chosen->node).draining;
+    const std::string why = drained ? "its node is being drained" : "the deployment was changed";
+    retire(work, *chosen, "replica.retired", surplus ? why + "; its successor serves" : why + "; no room to load first");
+  }
+}
+
+void note_unplaced(Work& work, const Plan& plan, const std::map<std::string, Error>& impossible) {
+  ControllerState& state = work.state;
+  std::map<std::string, std::string> unplaced;
+  for (const auto& [name, error] : impossible) unplaced[name] = error.message();
+  for (const auto& [name, deployment] : state.deployments) {
+    if (unplaced.contains(name)) continue;
+    const Counts counts = count_of(state, name);
+    if (counts.settled >= deployment.replicas_min) continue;
+    std::string reason = unplaced_reason(plan, name);
+    for (const auto& [where, backoff] : state.backoff) {
+      if (where.first != name || backoff.until_ms <= work.now.steady_ms) continue;
+      reason = "failed on " + where.second + ": " + backoff.reason + "; tried again in " +
+               format_duration_ms(backoff.until_ms - work.now.steady_ms) + (reason.empty() ? "" : "; elsewhere: " + reason);
+    }
+    if (reason.empty()) {
+      const auto exact = state.unplaced.find(name);
+      if (exact != state.unplaced.end()) reason = exact->second;
+    }
+    unplaced[name] = reason;
+  }
+  for (const auto& [name, reason] : unplaced) {
+    if (reason.empty()) continue;
+    const auto before = state.unplaced.find(name);
+    // Figures move all the time; only a reason that begins otherwise is news.
+    const auto head = [](const std::string& text) { return text.substr(0, text.find_first_of("0123456789")); };
+    if (before == state.unplaced.end() || head(before->second) != head(reason)) {
+      work.tell("deployment.unplaced", "deployment/" + name, reason);
+    }
+  }
+  state.unplaced = std::move(unplaced);
+}
+
+}  // namespace
+
+PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, std::map<std::string, Error>* impossible) {
+  PlanInput input;
+  const auto uses = device_uses(state);
+  for (const auto& [id, node] : state.nodes) input.nodes.push_back(plan_node(state, node, uses));
+  const auto devices = all_devices(state);
+  for (const auto& [name, deployment] : state.deployments) {
+    const auto model = state.models.find(deployment.model);
+    if (model == state.models.end() || !model->second.error.empty()) {
+      const std::string why = model == state.models.end() ? "is not registered" : model->second.error;
+      if (impossible != nullptr) {
+        impossible->insert_or_assign(name, Error{ErrorCode::kNotFound, why, "model " + deployment.model});
+      }
+      continue;
+    }
+    auto planned = plan_model_of(deployment, model->second, devices);
+    if (!planned) {
+      if (impossible != nullptr) impossible->insert_or_assign(name, planned.error());
+      continue;
+    }
+    planned->max_replicas = planned_replicas(deployment, count_of(state, name));
+    planned->min_replicas = planned->max_replicas;
+    const auto excluded = excluded_nodes(state, name, now_ms);
+    planned->excluded_nodes.assign(excluded.begin(), excluded.end());
+    if (planned->max_replicas == 0) continue;
+    for (const auto& [id, placement] : state.placements) {
+      if (placement.spec.deployment != name || placement.spec.draining || is_leaving(state, placement)) continue;
+      PlanPlacement current{name, placement.variant, placement.node, {}, false, true};
+      for (const DeviceBytes& bytes : placement.spec.devices) {
+        current.parts.push_back({bytes.device_id, bytes.total() - bytes.overhead});
+      }
+      // What runs was placed with exact bytes; the planner compares with its variant's, so those must add up to them.
+      const auto variant = std::ranges::find(planned->variants, placement.variant, &PlanVariant::id);
+      if (variant != planned->variants.end()) {
+        Bytes sum = 0;
+        for (const PlanPart& part : current.parts) sum += part.bytes;
+        current.parts.front().bytes += variant->bytes - sum;
+      }
+      std::erase(planned->excluded_nodes, placement.node);  // a wait after a failure is for new ones
+      input.current.push_back(std::move(current));
+    }
+    input.models.push_back(*std::move(planned));
+  }
+  return input;
+}
+
+void plan_round(Work& work) {
+  ControllerState& state = work.state;
+  // A change made here (an unload decided) may open the way for another: a bounded number of rounds settles it.
+  for (int round = 0; round < 4 && state.dirty; ++round) {
+    state.dirty = false;
+    std::map<std::string, Error> impossible;
+    const PlanInput input = plan_input(state, work.now.steady_ms, &impossible);
+    PlanOptions options;
+    options.with_bound = false;
+    options.with_steps = false;
+    const Plan plan = aiv::plan(input, options);
+    retire_unplanned(work, plan);
+    std::set<std::string> placed;
+    for (const PlanPlacement& planned : plan.placements) {
+      const bool there = std::ranges::any_of(state.placements, [&](const auto& entry) {
+        return entry.second.spec.deployment == planned.model && entry.second.node == planned.node;
+      });
+      if (!there && place(work, planned)) placed.insert(planned.model);
+    }
+    for (const auto& [name, deployment] : state.deployments) retire_leaving(work, name, placed.contains(name));
+    note_unplaced(work, plan, impossible);
+  }
+}
+
+}  // namespace reconcile
+
+Bytes used_bytes(const ControllerState& state, const std::string& device_id) {
+  Bytes used = 0;
+  for (const auto& [id, placement] : state.placements) {
+    for (const DeviceBytes& bytes : placement.spec.devices) {
+      if (bytes.device_id == device_id) used += bytes.total();
+    }
+  }
+  for (const auto& [id, node] : state.nodes) {
+    if (!node.observed) continue;
+    for (const ReplicaStatus& status : node.observed->replicas) {
+      if (state.placements.contains(status.id) || !reconcile::holds_memory(status.state)) continue;
+      for (const DeviceBytes& bytes : status.measured) {
+        if (bytes.device_id == device_id) used += bytes.total();
+      }
+    }
+  }
+  return used;
+}
+
+Result<WhatIf> what_if(const ControllerState& state, const Deployment& deployment, std::int64_t now_ms) {
+  ControllerState copy = state;
+  Deployment wanted = deployment;
+  const auto present = copy.deployments.find(deployment.name);
+  // Changed in place: its replicas may be replaced where they stand, so their memory counts as free for the question.
+  if (present != copy.deployments.end() && present->second.generation != wanted.generation) {
+    std::erase_if(copy.placements, [&](const auto& entry) { return entry.second.spec.deployment == wanted.name; });
+    for (auto& [id, node] : copy.nodes) {
+      if (!node.observed) continue;
+      std::erase_if(node.observed->replicas, [&](const ReplicaStatus& r) { return r.deployment == wanted.name; });
+    }
+  }
+  std::erase_if(copy.backoff, [&](const auto& entry) { return entry.first.first == wanted.name; });
+  copy.deployments[wanted.name] = wanted;
+  std::map<std::string, Error> impossible;
+  const PlanInput input = reconcile::plan_input(copy, now_ms, &impossible);
+  if (const auto error = impossible.find(wanted.name); error != impossible.end()) return std::unexpected(error->second);
+  PlanOptions options;
+  options.with_bound = false;
+  options.with_steps = false;
+  const Plan plan = aiv::plan(input, options);
+  WhatIf answer;
+  for (const PlanPlacement& placement : plan.placements) {
+    if (placement.model == wanted.name) answer.placements.push_back(placement);
+  }
+  answer.placed = !answer.placements.empty() || wanted.replicas_min == 0;
+  answer.reason = unplaced_reason(plan, wanted.name);
+  for (const PlanModel& model : input.models) {
+    if (model.id == wanted.name && !model.variants.empty()) answer.bytes_per_replica = model.variants.front().bytes;
+  }
+  return answer;
+}
+
+}  // namespace aiv

@@ -1,0 +1,165 @@
+// Step 5 of core/reconcile.hpp: documents for nodes and gateways, and what people are shown.
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "core/footprint.hpp"
+#include "core/reconcile_parts.hpp"
+
+namespace aiv::reconcile {
+
+namespace {
+
+// During the observation window a document may only add: it must name all that the node runs and drain nothing.
+bool may_publish_while_observing(const NodeRecord& node, const std::vector<ReplicaSpec>& replicas) {
+  if (!node.observed) return false;
+  for (const ReplicaSpec& spec : replicas) {
+    if (spec.draining) return false;
+  }
+  return std::ranges::all_of(node.observed->replicas, [&](const ReplicaStatus& status) {
+    return std::ranges::any_of(replicas, [&](const ReplicaSpec& spec) { return spec.id == status.id; });
+  });
+}
+
+double speed_of(const ControllerState& state, const Placement& placement) {
+  const auto node = state.nodes.find(placement.node);
+  double slowest = 0;
+  Bytes bytes = 0;
+  for (const DeviceBytes& part : placement.spec.devices) {
+    bytes += part.weights;
+    for (const Device& device : node->second.observed->devices) {
+      if (device.id != part.device_id) continue;
+      if (device.bandwidth_bytes_per_s <= 0) return 0;
+      const auto bandwidth = static_cast<double>(device.bandwidth_bytes_per_s);
+      slowest = slowest == 0 ? bandwidth : std::min(slowest, bandwidth);
+    }
+  }
+  return bytes > 0 ? replica_speed(slowest, bytes) : 0;
+}
+
+// Relative to the fastest; 1 for all where one is unknown. Three digits: a figure that trembles is no news.
+void seed_speeds(const ControllerState& state, RouteModel& model) {
+  std::vector<double> speeds;
+  for (const RouteReplica& replica : model.replicas) speeds.push_back(speed_of(state, state.placements.at(replica.id)));
+  const double fastest = speeds.empty() ? 0 : *std::ranges::max_element(speeds);
+  if (fastest <= 0 || *std::ranges::min_element(speeds) <= 0) return;
+  for (std::size_t i = 0; i < speeds.size(); ++i) {
+    model.replicas[i].relative_speed = std::max(0.001, std::round(speeds[i] / fastest * 1000) / 1000);
+  }
+}
+
+RouteModel route_model(const ControllerState& state, const Deployment& deployment) {
+  RouteModel model;
+  model.name = deployment.name;
+  model.model = deployment.model;
+  model.created_ms = deployment.created_ms;
+  const auto record = state.models.find(deployment.model);
+  if (record != state.models.end()) {
+    model.kind = record->second.kind;
+    model.ctx_per_slot = variants_of(deployment, record->second).front().ctx_per_slot;
+  }
+  for (const auto& [id, placement] : state.placements) {
+    if (placement.spec.deployment != deployment.name || !is_ready(state, placement)) continue;
+    RouteReplica replica;
+    replica.id = id;
+    replica.node = placement.node;
+    replica.slots = placement.spec.slots;
+    replica.suspect = state.detector.health(placement.node) != NodeHealth::kReady;
+    model.kind = placement.spec.kind;
+    const std::int64_t ctx = placement.spec.ctx / std::max(1, placement.spec.slots);
+    model.ctx_per_slot = model.replicas.empty() ? ctx : std::min(model.ctx_per_slot, ctx);
+    model.replicas.push_back(std::move(replica));
+  }
+  seed_speeds(state, model);
+  const auto status = state.status.find(deployment.name);
+  model.state = !model.replicas.empty() ? "ready" : status == state.status.end() ? "pending" : status->second.state;
+  if (model.replicas.empty() && model.state == "ready") model.state = "pending";
+  if (model.replicas.empty() && status != state.status.end()) model.reason = status->second.reason;
+  return model;
+}
+
+std::string loading_reason(const ControllerState& state, const std::string& deployment) {
+  for (const auto& [id, placement] : state.placements) {
+    if (placement.spec.deployment != deployment || placement.spec.draining || is_ready(state, placement)) continue;
+    const ReplicaStatus* seen = observed_replica(state, placement);
+    if (seen == nullptr) return "waiting for node " + placement.node;
+    return "loading on " + placement.node;
+  }
+  return {};
+}
+
+}  // namespace
+
+void publish_desired(Work& work) {
+  ControllerState& state = work.state;
+  for (auto& [id, node] : state.nodes) {
+    if (!node.observed) continue;
+    std::vector<ReplicaSpec> replicas;
+    for (const auto& [replica_id, placement] : state.placements) {
+      if (placement.node == id) replicas.push_back(placement.spec);
+    }
+    if (node.sent && node.sent->replicas == replicas) continue;
+    if (state.observing && !may_publish_while_observing(node, replicas)) continue;
+    node.sent = NodeDesired{id, {state.epoch, ++state.rev}, std::move(replicas)};
+    work.out.emplace_back(command::PublishDesired{*node.sent});
+  }
+}
+
+void publish_routes(Work& work) {
+  ControllerState& state = work.state;
+  RouteTable table;
+  table.auth_required = state.settings.auth_required;
+  table.keys = state.keys;
+  for (const auto& [name, deployment] : state.deployments) table.models.push_back(route_model(state, deployment));
+  if (state.routes) {
+    table.version = state.routes->version;
+    if (table == *state.routes) return;
+  }
+  table.version = {state.epoch, ++state.rev};
+  state.routes = table;
+  work.out.emplace_back(command::PublishRoutes{std::move(table)});
+}
+
+void update_status(Work& work) {
+  ControllerState& state = work.state;
+  for (const auto& [name, deployment] : state.deployments) {
+    DeploymentStatus status;
+    std::set<std::string> domains;
+    for (const auto& [id, placement] : state.placements) {
+      if (placement.spec.deployment != name || placement.spec.draining) continue;
+      ++status.placed;
+      if (!is_ready(state, placement)) continue;
+      ++status.ready;
+      const NodeRecord& node = state.nodes.at(placement.node);
+      domains.insert(node.failure_domain.empty() ? node.id : node.failure_domain);
+    }
+    status.survives_node_loss = domains.size() >= 2;
+    const auto unplaced = state.unplaced.find(name);
+    const bool failed = std::ranges::any_of(state.backoff, [&](const auto& entry) {
+      return entry.first.first == name && entry.second.until_ms > work.now.steady_ms;
+    });
+    if (status.ready >= deployment.replicas_min) {
+      status.state = "ready";
+    } else if (status.placed > status.ready) {
+      status.state = "loading";
+      status.reason = loading_reason(state, name);
+    } else {
+      status.state = failed ? "failed" : "pending";
+    }
+    if (status.state != "ready" && unplaced != state.unplaced.end() && !unplaced->second.empty()) {
+      status.reason = unplaced->second;
+    }
+    if (status.state == "pending" && status.reason.empty() && state.observing) {
+      status.reason = "the controller has just started and waits for the nodes to report";
+    }
+    DeploymentStatus& before = state.status[name];
+    if (before.state != status.state) {
+      work.tell("deployment." + status.state, "deployment/" + name,
+                std::to_string(status.ready) + " of " + std::to_string(deployment.replicas_min) + " replicas are ready" +
+                    (status.reason.empty() ? "" : "; " + status.reason));
+    }
+    before = status;
+  }
+}
+
+}  // namespace aiv::reconcile
