@@ -171,12 +171,13 @@ TEST_P(StoreConformance, TheLogForgetsWhatIsOlderThanItsBound) {
 
 INSTANTIATE_TEST_SUITE_P(Backends, StoreConformance,
                          testing::Values(Backend{"Memory", make_memory}, Backend{"Sqlite", make_sqlite}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const testing::TestParamInfo<Backend>& backend) { return std::string(backend.param.name); });
 
 TEST(MemoryStore, AScriptedUnknownMayHaveBeenApplied) {
-  MemoryStore store;
-  store.fail_next({TxnOutcome::kUnknown, true});
-  store.fail_next({TxnOutcome::kUnknown, false});
+  MemoryStore memory;
+  memory.fail_next({TxnOutcome::kUnknown, true});
+  memory.fail_next({TxnOutcome::kUnknown, false});
+  Store& store = memory;
   EXPECT_EQ(store.txn({{}, {Op::put("/a", "1")}}).outcome, TxnOutcome::kUnknown);
   EXPECT_EQ(store.txn({{}, {Op::put("/b", "1")}}).outcome, TxnOutcome::kUnknown);
   EXPECT_EQ(store.range("/a", "")->kvs.size(), 1u);
