@@ -58,6 +58,12 @@ class HeaderReader {
  private:
   bool corrupt(std::string reason) { return cursor_.fail_here(ErrorCode::kCorrupt, std::move(reason)); }
 
+  bool byte_swapped() {
+    return cursor_.fail_here(
+        ErrorCode::kInvalidArgument,
+        "the file is byte-swapped (big endian): convert it on the machine it was made on");
+  }
+
   bool counts() {
     cursor_.field("file");
     if (header_.file_bytes > kGgufFileBytesMax)
@@ -123,18 +129,19 @@ class HeaderReader {
     for (std::uint64_t i = 0; i < key_count_; ++i) {
       label_ = "key " + std::to_string(i);
       cursor_.field(label_);
+      const std::uint64_t at = cursor_.position();
       std::string key;
       if (!string(key, kGgufKeyBytesMax)) return false;
       if (key.empty()) return corrupt("the key is empty");
       label_ = "key " + printable(key);
       cursor_.field(label_);
-      if (!keep(key.size() + 64)) return false;
+      if (!keep(2 * key.size() + 128)) return false;
       std::uint32_t type = 0;
       if (!cursor_.number(type)) return false;
       GgufValue value;
       if (!(type == kArray ? array(key, value) : scalar(type, value))) return false;
-      if (!header_.metadata.emplace(std::move(key), std::move(value)).second)
-        return corrupt("the key is there twice");
+      if (!header_.metadata.emplace(key, std::move(value)).second) return corrupt("the key is there twice");
+      header_.key_offsets.emplace(std::move(key), at);
     }
     return true;
   }
@@ -340,6 +347,7 @@ class HeaderReader {
     label_ = "tensor " + std::to_string(index);
     cursor_.field(label_);
     GgufTensor tensor;
+    tensor.entry_offset = cursor_.position();
     if (!string(tensor.name, kTensorNameBytesMax)) return false;
     if (tensor.name.empty()) return corrupt("the name is empty");
     label_ = "tensor " + printable(tensor.name);
@@ -432,6 +440,13 @@ Result<GgufHeader> read_gguf(ByteSource& source) {
 const GgufValue* GgufHeader::find(std::string_view key) const {
   const auto it = metadata.find(key);
   return it == metadata.end() ? nullptr : &it->second;
+}
+
+std::string GgufHeader::place_of_key(std::string_view full_key) const {
+  constexpr std::uint64_t kKeysBegin = 24;  // magic, version, two counts
+  const auto it = key_offsets.find(full_key);
+  const std::uint64_t at = it == key_offsets.end() ? kKeysBegin : it->second;
+  return "key " + printable(full_key) + ", offset " + std::to_string(at);
 }
 
 const GgufValue* GgufHeader::find_arch(std::string_view key) const {

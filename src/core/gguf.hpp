@@ -46,7 +46,8 @@ struct GgufTensor {
   const GgmlType* type = nullptr;
   std::uint64_t offset = 0;  // from the start of the data section of its part
   std::uint64_t bytes = 0;
-  std::uint32_t part = 0;  // which file of a split model
+  std::uint64_t entry_offset = 0;  // of its entry in the table, for messages
+  std::uint32_t part = 0;          // which file of a split model
 };
 
 // An array that is kept: integers, booleans and floats only, at most kGgufKeptElements of them.
@@ -66,12 +67,15 @@ struct GgufHeader {
   std::uint64_t file_bytes = 0;   // all parts
   // Everything except the tokenizer's arrays and texts over 4 KiB (kept as skipped with their length).
   std::map<std::string, GgufValue, std::less<>> metadata;
-  std::vector<GgufTensor> tensors;  // in file order, parts in order
-  std::uint32_t split_count = 1;    // parts the model says it has
-  std::uint32_t split_no = 0;       // which of them this is, from 0
-  std::uint32_t parts = 1;          // how many were read into this
+  std::map<std::string, std::uint64_t, std::less<>> key_offsets;  // where each key stands, for messages
+  std::vector<GgufTensor> tensors;                                // in file order, parts in order
+  std::uint32_t split_count = 1;                                  // parts the model says it has
+  std::uint32_t split_no = 0;                                     // which of them this is, from 0
+  std::uint32_t parts = 1;                                        // how many were read into this
 
   [[nodiscard]] const GgufValue* find(std::string_view key) const;
+  // "key llama.block_count, offset 123"; a key that is not there: the offset where the keys begin.
+  [[nodiscard]] std::string place_of_key(std::string_view full_key) const;
   // Key in the architecture's own name space: arch("block_count") is "llama.block_count".
   [[nodiscard]] const GgufValue* find_arch(std::string_view key) const;
 };

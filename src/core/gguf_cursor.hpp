@@ -72,7 +72,7 @@ class GgufCursor {
   }
 
  private:
-  static constexpr std::size_t kWindow = 128 * 1024;
+  static constexpr std::size_t kWindowMax = 128 * 1024;
 
   [[nodiscard]] std::string where() const {
     std::string text(field_.substr(0, 200));
@@ -100,7 +100,9 @@ class GgufCursor {
   bool fill(std::size_t need) {
     if (failed_) return false;
     if (left() < need) return fail_short();
-    const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(kWindow, left()));
+    const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(std::max(window_bytes_, need), left()));
+    // Small at first: most headers of split parts and projectors are a few kilobytes.
+    window_bytes_ = std::min(window_bytes_ * 2, kWindowMax);
     if (window_.size() < want) window_.resize(want);
     if (Result<> r = source_.read(position_, std::span(window_.data(), want)); !r)
       return fail_with(r.error());
@@ -115,6 +117,7 @@ class GgufCursor {
   std::uint64_t position_ = 0;
   std::uint64_t window_start_ = 0;
   std::uint64_t window_end_ = 0;
+  std::size_t window_bytes_ = 8 * 1024;
   std::vector<std::byte> window_;
   std::string_view field_;
   bool failed_ = false;

@@ -32,7 +32,7 @@ class FactsBuilder {
       return fail(
           ErrorCode::kInvalidArgument,
           "this is one of " + std::to_string(header_.split_count) + " parts: read all of them together",
-          "key split.count");
+          header_.place_of_key("split.count"));
     }
     identity();
     if (facts_.family == ModelFamily::kProjector) {
@@ -328,7 +328,7 @@ class FactsBuilder {
       const std::int64_t layer = facts_.family == ModelFamily::kProjector ? -1 : layer_of(tensor.name);
       if (layer == -2 || layer >= blocks_) {
         return fail(ErrorCode::kCorrupt, "there is no such layer: block_count is " + std::to_string(blocks_),
-                    "tensor " + printable(tensor.name) + ", data offset " + std::to_string(tensor.offset));
+                    "tensor " + printable(tensor.name) + ", offset " + std::to_string(tensor.entry_offset));
       }
       if (layer >= 0) {
         seen[static_cast<std::size_t>(layer)] = true;
@@ -344,7 +344,7 @@ class FactsBuilder {
       if (seen[static_cast<std::size_t>(i)] || facts_.family == ModelFamily::kUnknown) continue;
       return fail(ErrorCode::kCorrupt,
                   "is " + std::to_string(blocks_) + ", but layer " + std::to_string(i) + " has no tensors",
-                  "key " + facts_.architecture + ".block_count, in the metadata from offset 24");
+                  header_.place_of_key(header_.architecture + ".block_count"));
     }
     return check_embedding();
   }
@@ -362,6 +362,7 @@ class FactsBuilder {
       t.token_embd = true;
       facts_.token_embd_bytes = t.bytes;
       facts_.n_vocab = static_cast<std::int64_t>(tensor.dims[1]);
+      embedding_at_ = tensor.entry_offset;
       embedding_width_ = static_cast<std::int64_t>(tensor.dims[0]);
     }
     if (name == "output.weight") has_output_ = true;
@@ -382,13 +383,14 @@ class FactsBuilder {
     if (facts_.family == ModelFamily::kProjector) return {};
     if (facts_.token_embd_bytes == 0) {
       if (facts_.family == ModelFamily::kUnknown) return {};
-      return fail(ErrorCode::kCorrupt, "is missing", "tensor token_embd.weight, in the tensor table");
+      return fail(ErrorCode::kCorrupt, "is missing",
+                  "tensor token_embd.weight, offset " + std::to_string(header_.tensors[0].entry_offset));
     }
     if (embedding_width_ != facts_.n_embd && facts_.known) {
       return fail(ErrorCode::kCorrupt,
                   "has rows of " + std::to_string(embedding_width_) + ", but embedding_length is " +
                       std::to_string(facts_.n_embd),
-                  "tensor token_embd.weight, in the tensor table");
+                  "tensor token_embd.weight, offset " + std::to_string(embedding_at_));
     }
     return {};
   }
@@ -426,6 +428,7 @@ class FactsBuilder {
   std::int64_t r_ = 0, s_ = 0;
   std::int64_t ff_widest_ = 0;
   std::int64_t embedding_width_ = 0;
+  std::uint64_t embedding_at_ = 0;
   bool mla_ = false, reuses_kv_ = false, has_output_ = false, has_classifier_ = false;
   std::map<std::string, Bytes> by_type_;
 };

@@ -1,15 +1,12 @@
 #include "core/vram_keys.hpp"
 
-#include "base/units.hpp"
-
 namespace aiv {
 
 void ArchKeys::fail_at(std::string_view key, std::string reason) {
   if (failed_) return;
   failed_ = true;
-  error_ = Error{
-      ErrorCode::kCorrupt, std::move(reason),
-      "key " + printable(header_.architecture) + "." + std::string(key) + ", in the metadata from offset 24"};
+  error_ = Error{ErrorCode::kCorrupt, std::move(reason),
+                 header_.place_of_key(header_.architecture + "." + std::string(key))};
 }
 
 std::int64_t ArchKeys::integer(std::string_view key, std::int64_t fallback, std::int64_t min,
