@@ -37,6 +37,16 @@ export async function call(path: string, init: RequestInit = {}): Promise<Respon
   return response;
 }
 
+/** Whether the server says, to anyone, that it wants a key; false where it does not tell. */
+export async function wantsKey(): Promise<boolean> {
+  try {
+    const json = (await (await call('/aiv/v1/version')).json()) as { auth_required?: unknown };
+    return json.auth_required === true;
+  } catch {
+    return false;
+  }
+}
+
 async function list<T>(path: string, signal?: AbortSignal): Promise<Page<T>> {
   const response = await call(path, { headers: headers(), signal: signal ?? null });
   const json = (await response.json()) as Partial<Page<T>>;

@@ -133,7 +133,7 @@ class Chat {
     if (error instanceof ApiError) {
       const { title, message, next, requestId } = error;
       turn.error = { title, message, next, requestId };
-      if (error.status === 401) user.keyWanted = true;
+      if (error.status === 401) user.refuseKey();
     } else {
       turn.error = {
         title: 'The page could not read the answer', message: String(error), next: 'Regenerate to try again.',

@@ -3,7 +3,7 @@
  * visible. On a failure the last picture stays, with its age, and `problem` says why: never old figures that look
  * live.
  */
-import { listDeployments, listDevices, listModels, listNodes, listReplicas } from './api';
+import { listDeployments, listDevices, listModels, listNodes, listReplicas, wantsKey } from './api';
 import { ApiError } from './errors';
 import { user } from './session.svelte';
 import type { Deployment, Device, ModelEntry, NodeEntry, Replica } from './types';
@@ -27,6 +27,7 @@ class Cluster {
   private watchers = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private running = false;
+  private asked = false;
 
   constructor() {
     document.addEventListener('visibilitychange', () => {
@@ -52,6 +53,11 @@ class Cluster {
 
   private async round(): Promise<void> {
     this.running = true;
+    // Asked once, so that a visitor without a key meets the question for it and not a row of refused requests.
+    if (!this.asked && user.key === '') {
+      this.asked = true;
+      if (await wantsKey()) user.refuseKey();
+    }
     if (!document.hidden && !user.keyWanted) {
       await this.fetchAll();
       this.now = Date.now();
@@ -62,24 +68,22 @@ class Cluster {
 
   private async fetchAll(): Promise<void> {
     try {
-      this.models = await listModels();
-      this.modelsAt = Date.now();
-      if (!this.forbidden) {
-        const [nodes, devices, deployments, replicas] = await Promise.all([
-          listNodes(), listDevices(), listDeployments(), listReplicas(),
-        ]);
-        this.nodes = nodes.items;
-        this.devices = devices.items;
-        this.deployments = deployments.items;
-        this.replicas = replicas.items;
-        this.takenAt = Date.now();
+      // What the controller knows first: the choice of a model looks at which of them are ready. A failure there
+      // must not take the models away, the gateway serves without a controller.
+      const models = listModels();
+      const picture = this.forbidden ? Promise.resolve() : this.fetchPicture();
+      const [pictured, named] = await Promise.allSettled([picture, models]);
+      if (named.status === 'fulfilled') {
+        this.models = named.value;
+        this.modelsAt = Date.now();
       }
+      for (const result of [named, pictured]) if (result.status === 'rejected') throw result.reason;
       this.problem = null;
     } catch (error) {
       if (!(error instanceof ApiError)) {
         this.problem = new ApiError(0, 'The server answered with something unreadable', String(error), '');
       } else if (error.status === 401) {
-        user.keyWanted = true;
+        user.refuseKey();
       } else if (error.status === 403) {
         this.forbidden = true;
         this.problem = null;
@@ -87,6 +91,17 @@ class Cluster {
         this.problem = error;
       }
     }
+  }
+
+  private async fetchPicture(): Promise<void> {
+    const [nodes, devices, deployments, replicas] = await Promise.all([
+      listNodes(), listDevices(), listDeployments(), listReplicas(),
+    ]);
+    this.nodes = nodes.items;
+    this.devices = devices.items;
+    this.deployments = deployments.items;
+    this.replicas = replicas.items;
+    this.takenAt = Date.now();
   }
 }
 

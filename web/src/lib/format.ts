@@ -27,3 +27,12 @@ export function ago(ms: number): string {
   if (ms < 90_000) return `${Math.round(ms / 1000)} s ago`;
   return `${Math.round(ms / 60_000)} min ago`;
 }
+
+/** "3 GPUs", "3 software GPUs", "2 GPUs and 1 software GPU": never a software GPU under the name of a real one. */
+export function countGpus(devices: readonly { kind?: string }[]): string {
+  const software = devices.filter((d) => d.kind === 'software').length;
+  const real = devices.length - software;
+  if (software === 0) return count(real, 'GPU');
+  if (real === 0) return count(software, 'software GPU');
+  return `${count(real, 'GPU')} and ${count(software, 'software GPU')}`;
+}

@@ -8,8 +8,10 @@ export type Theme = 'system' | 'light' | 'dark';
 
 class Session {
   key = $state(stored(session, KEY) ?? stored(local, KEY) ?? '');
-  /** The server refused our key, or the lack of one. */
+  /** The page asks for a key: the server refused ours, or the lack of one, or the person wants to change it. */
   keyWanted = $state(false);
+  /** It was the server; then there is no way round it. */
+  keyRefused = $state(false);
   theme = $state<Theme>(readTheme());
 
   constructor() {
@@ -23,6 +25,12 @@ class Session {
     this.key = key;
     useKey(key);
     this.keyWanted = false;
+    this.keyRefused = false;
+  }
+
+  refuseKey(): void {
+    this.keyWanted = true;
+    this.keyRefused = true;
   }
 
   forgetKey(): void {

@@ -105,7 +105,8 @@ export function pixelsPerGib(nodes: readonly number[][], row: number, gap: numbe
   const fits = Math.min(
     ...nodes
       .filter((node) => node.some((gib) => gib > 0))
-      .map((node) => Math.max(0, row - gap * (node.length - 1)) / node.reduce((sum, gib) => sum + gib, 0)),
+      // One pixel less: a row's true width may be a fraction below its whole number.
+      .map((node) => Math.max(0, row - 1 - gap * (node.length - 1)) / node.reduce((sum, gib) => sum + gib, 0)),
   );
   const largest = row / Math.max(...cards);
   const legible = narrowest / Math.min(...cards);

@@ -1,0 +1,74 @@
+// A Chromium of the distribution with a profile of its own, and a page that remembers every fault in its console.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+export const base = (process.env.AIV_BASE_URL ?? '').replace(/\/$/, '');
+export const key = process.env.AIV_KEY ?? '';
+export const skip = base === '' && 'AIV_BASE_URL is not set: no server to look at';
+
+const flags = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync',
+];
+
+/** A browser context; `close()` ends the browser and removes its profile. */
+export async function launch(options = {}) {
+  const profile = mkdtempSync(join(tmpdir(), 'aiv-web-'));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.AIV_CHROMIUM ?? '/usr/bin/chromium',
+    args: flags,
+    viewport: { width: 1200, height: 800 },
+    ...options,
+  });
+  context.setDefaultTimeout(20_000);
+  return {
+    context,
+    close: async () => {
+      await context.close();
+      rmSync(profile, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A page that already has the key, as after a first visit. `faults` fills with what a console would show in red. */
+export async function open(context, path = '/', { withKey = true } = {}) {
+  const page = await context.newPage();
+  const faults = [];
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') faults.push(message.text());
+  });
+  page.on('pageerror', (error) => faults.push(String(error)));
+  if (withKey && key !== '') {
+    await page.addInitScript((value) => sessionStorage.setItem('aiv.key', value), key);
+  }
+  await page.goto(base + path);
+  return { page, faults };
+}
+
+export const headers = key === '' ? {} : { authorization: `Bearer ${key}` };
+
+export async function list(name) {
+  const response = await fetch(`${base}/aiv/v1/${name}`, { headers });
+  if (!response.ok) throw new Error(`GET /aiv/v1/${name}: ${response.status} ${await response.text()}`);
+  return (await response.json()).items;
+}
+
+/** Waits until `check` gives something true, asking again each 50 ms. */
+export async function until(what, check, ms = 20_000) {
+  const end = Date.now() + ms;
+  for (;;) {
+    const value = await check();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`gave up waiting after ${ms} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** One streamed answer of the public API with these pieces of text. */
+export function sse(pieces, { finish = 'stop', done = true } = {}) {
+  const chunk = (delta, finish_reason = null) =>
+    `data: ${JSON.stringify({ id: 'c', object: 'chat.completion.chunk', created: 1, model: 'm', choices: [{ index: 0, delta, finish_reason }] })}\n\n`;
+  return pieces.map((content) => chunk({ content })).join('') + chunk({}, finish) + (done ? 'data: [DONE]\n\n' : '');
+}
