@@ -1,0 +1,337 @@
+#include "core/placement.hpp"
+
+#include <algorithm>
+
+#include "core/placement_bound.hpp"
+#include "core/placement_problem.hpp"
+#include "core/placement_reasons.hpp"
+#include "core/placement_repair.hpp"
+#include "core/placement_search.hpp"
+#include "core/placement_state.hpp"
+#include "core/placement_steps.hpp"
+
+namespace aiv {
+namespace {
+
+using namespace placement;
+
+// The names of the input, for the way back from indices.
+struct Names {
+  std::vector<std::string> nodes;
+  std::vector<std::string> devices;
+  std::vector<std::string> models;
+  std::vector<std::string> variants;
+  std::vector<PlanPlacement> current;
+
+  explicit Names(const PlanInput& input) : current(input.current) {
+    for (const PlanNode& node : input.nodes) {
+      nodes.push_back(node.id);
+      for (const PlanDevice& device : node.devices) devices.push_back(device.id);
+    }
+    for (const PlanModel& model : input.models) {
+      models.push_back(model.id);
+      for (const PlanVariant& variant : model.variants) variants.push_back(variant.id);
+    }
+  }
+
+  [[nodiscard]] std::vector<PlanPart> parts(const Replica& replica) const {
+    std::vector<PlanPart> list;
+    list.reserve(replica.parts);
+    for (std::size_t i = 0; i < replica.parts; ++i) list.push_back({devices[replica.device[i]], replica.bytes[i]});
+    return list;
+  }
+
+  [[nodiscard]] PlanPlacement placement(const Replica& replica) const {
+    PlanPlacement out;
+    out.model = models[replica.model];
+    out.variant = variants[replica.variant];
+    out.node = nodes[replica.node];
+    out.parts = parts(replica);
+    out.keep = replica.current != kNone;
+    return out;
+  }
+
+  [[nodiscard]] PlanStep step(const Problem& problem, const Step& step, const std::vector<Replica>& planned) const {
+    PlanStep out;
+    out.action = step.action;
+    out.reason = step.reason;
+    const Replica* loaded = nullptr;
+    if (step.load != kNone) {
+      loaded = &planned[step.load];
+    } else if (step.spare.model != kNone && !step.from_spare) {
+      loaded = &step.spare;
+    }
+    if (loaded != nullptr) {
+      fill(*loaded, problem, out);
+      if (step.action == StepAction::kMove) {
+        out.from_node = step.from_spare ? nodes[step.spare.node] : current[problem.current[step.unload].input].node;
+        out.from_parts = step.from_spare ? parts(step.spare) : current[problem.current[step.unload].input].parts;
+      }
+    } else if (step.from_spare) {
+      fill(step.spare, problem, out);
+    } else {
+      const PlanPlacement& was = current[problem.current[step.unload].input];
+      out.model = was.model;
+      out.variant = was.variant;
+      out.node = was.node;
+      out.parts = was.parts;
+      for (const PlanPart& part : was.parts) out.bytes += part.bytes;
+    }
+    return out;
+  }
+
+  void fill(const Replica& replica, const Problem& problem, PlanStep& out) const {
+    out.model = models[replica.model];
+    out.variant = variants[replica.variant];
+    out.node = nodes[replica.node];
+    out.parts = parts(replica);
+    out.bytes = problem.variants[replica.variant].bytes;
+  }
+};
+
+Unplaced name_diagnosis(const Names& names, const State& state, const Diagnosis& diagnosis) {
+  Unplaced out;
+  const ModelData& model = state.problem().models[diagnosis.model];
+  out.model = names.models[diagnosis.model];
+  out.reason = diagnosis.reason;
+  out.replicas = state.tally(diagnosis.model).replicas;
+  out.wanted = std::max(1, model.min_replicas);
+  out.needs_bytes = diagnosis.needs;
+  out.largest_bytes = diagnosis.largest;
+  out.largest_is_device = diagnosis.largest_is_device;
+  out.hint.kind = diagnosis.hint;
+  if (diagnosis.variant != kNone) out.hint.variant = names.variants[diagnosis.variant];
+  if (diagnosis.other_model != kNone) out.hint.other_model = names.models[diagnosis.other_model];
+  if (diagnosis.node != kNone) out.hint.node = names.nodes[diagnosis.node];
+  if (diagnosis.other_node != kNone) out.hint.other_node = names.nodes[diagnosis.other_node];
+  out.hint.bytes = diagnosis.bytes;
+  return out;
+}
+
+// The value as the contract states it, in doubles and in a fixed order; the search's own sums are integers.
+double exact_value(const Problem& problem, const PlanInput& input, const State& state) {
+  double value = 0;
+  for (Index m = 0; m < problem.models.size(); ++m) {
+    const ModelTally& tally = state.tally(m);
+    if (tally.replicas == 0) continue;
+    double speed = 0;
+    for (const Slot slot : state.of_model(m)) {
+      const Replica& replica = state.replica(slot);
+      double bandwidth = problem.devices[replica.device[0]].bandwidth;
+      for (std::size_t i = 1; i < replica.parts; ++i) {
+        bandwidth = std::min(bandwidth, problem.devices[replica.device[i]].bandwidth);
+      }
+      speed += replica_speed(bandwidth, problem.variants[replica.variant].bytes);
+    }
+    const double demand = input.models[m].demand_tokens_per_s;
+    double points = kFirstPoints + kSpeedPoints * (demand > 0 ? std::min(1.0, speed / demand) : 1.0);
+    if (tally.domains >= 2) points += static_cast<double>(problem.second_points);
+    value += input.models[m].weight * points;
+  }
+  return value;
+}
+
+double quality_of(const Problem& problem, const PlanInput& input, const State& state) {
+  double quality = 0;
+  for (Index m = 0; m < problem.models.size(); ++m) {
+    std::int64_t lowest = -1;
+    for (const Slot slot : state.of_model(m)) {
+      const std::int64_t here = problem.variants[state.replica(slot).variant].quality;
+      lowest = lowest < 0 ? here : std::min(lowest, here);
+    }
+    if (lowest > 0) quality += input.models[m].weight * static_cast<double>(lowest) / 1e6;
+  }
+  return quality;
+}
+
+}  // namespace
+
+struct Planner::Impl {
+  PlanInput input;  // weights and demands for exact values; without the names
+  Problem problem;
+  Names names;
+  State state;
+  double bound = 0;
+  bool bound_known = false;
+  std::int64_t search_steps = 0;
+  bool truncated = false;
+
+  explicit Impl(const PlanInput& in) : problem(compile(in)), names(in), state(problem) {
+    AIV_ASSERT(validate(in).has_value());
+    for (const PlanModel& model : in.models) {
+      PlanModel slim;
+      slim.weight = model.weight;
+      slim.demand_tokens_per_s = model.demand_tokens_per_s;
+      input.models.push_back(std::move(slim));
+    }
+    input.policy = in.policy;
+  }
+
+  [[nodiscard]] double upper_bound() {
+    if (!bound_known) bound = simple_bound(problem);
+    bound_known = true;
+    return bound;
+  }
+
+  void first_plan();
+  void improve_with(const PlanOptions& options);
+  void search(const PlanOptions& options, std::int64_t steps, bool keep, Prng& prng);
+  [[nodiscard]] Index node_named(std::string_view id) const;
+};
+
+void Planner::Impl::first_plan() {
+  keep_current(state);
+  const std::size_t mark = state.mark();
+  Prng prng(1);
+  std::vector<Replica> best;
+  Objective best_objective;
+  const auto consider = [&](auto&& fill) {
+    fill();
+    if (best.empty() || state.objective() > best_objective) {
+      best_objective = state.objective();
+      best = state.snapshot();
+    }
+    state.rollback(mark);
+  };
+  consider([&] { fill_by_phase(state, Taste::kBestFit, nullptr); });
+  consider([&] { fill_by_density(state, Taste::kFastest, &prng); });
+  if (problem.nodes.size() <= 1000) {
+    consider([&] { fill_by_phase(state, Taste::kFastest, &prng); });
+    consider([&] { fill_by_density(state, Taste::kBestFit, nullptr); });
+  }
+  state.restore(best);
+  force_minimums(state, below_minimum(state), prng);
+  raise_quality(state);
+  state.forget();
+}
+
+void Planner::Impl::search(const PlanOptions& options, std::int64_t steps, bool keep, Prng& prng) {
+  SearchBudget budget;
+  budget.steps = steps;
+  budget.keep_current = keep;
+  budget.stop = &options.stop;
+  // What is within a millionth of the bound is not worth a search.
+  budget.value_max = static_cast<Score>(upper_bound() * (1 - 1e-6) * problem.scale);
+  const SearchResult result = placement::improve(state, budget, prng);
+  search_steps += result.steps;
+  truncated = truncated || result.truncated;
+}
+
+void Planner::Impl::improve_with(const PlanOptions& options) {
+  Prng prng(options.seed);
+  if (state.kept() == 0) {
+    search(options, options.steps, false, prng);
+  } else {
+    search(options, options.steps / 3, true, prng);
+    const Objective calm = state.objective();
+    const Score calm_kept = state.kept();
+    const std::vector<Replica> base = state.snapshot();
+    search(options, options.steps - options.steps / 3, false, prng);
+    const auto threshold = static_cast<Score>(problem.min_gain * static_cast<double>(state.value()));
+    if (state.kept() < calm_kept && state.objective().net - calm.net < threshold) state.restore(base);
+  }
+  raise_quality(state);
+  state.forget();
+}
+
+Index Planner::Impl::node_named(std::string_view id) const {
+  const auto it = std::find(names.nodes.begin(), names.nodes.end(), id);
+  return it == names.nodes.end() ? kNone : static_cast<Index>(it - names.nodes.begin());
+}
+
+Planner::Planner(const PlanInput& input) : impl_(std::make_unique<Impl>(input)) {}
+Planner::~Planner() = default;
+Planner::Planner(Planner&&) noexcept = default;
+Planner& Planner::operator=(Planner&&) noexcept = default;
+
+void Planner::first_plan() { impl_->first_plan(); }
+void Planner::improve(const PlanOptions& options) { impl_->improve_with(options); }
+double Planner::value() const { return exact_value(impl_->problem, impl_->input, impl_->state); }
+double Planner::upper_bound() const { return impl_->upper_bound(); }
+void Planner::check_invariants() const { impl_->state.check(); }
+
+PlanDelta Planner::lose_node(std::string_view id) {
+  PlanDelta delta;
+  const Index node = impl_->node_named(id);
+  if (node == kNone) return delta;
+  State& state = impl_->state;
+  state.forget();
+  std::vector<Index> lost;
+  const std::vector<Slot> there = state.on_node(node);
+  for (const Slot slot : there) {
+    lost.push_back(state.replica(slot).model);
+    delta.removed.push_back(impl_->names.placement(state.replica(slot)));
+    state.remove(slot);
+  }
+  state.set_open(node, false);
+  state.forget();
+  Search search;
+  search.all_nodes = impl_->problem.nodes.size() <= kSmallCluster;
+  Prng prng(1);
+  search.prng = &prng;
+  refill(state, lost, {.search = search, .random_taste = false, .noise = 0});
+  force_minimums(state, lost, prng);
+  for (const Replica& replica : state.changes(true)) delta.added.push_back(impl_->names.placement(replica));
+  for (const Replica& replica : state.changes(false)) delta.removed.push_back(impl_->names.placement(replica));
+  state.forget();
+  for (const Index m : lost) {
+    if (state.tally(m).replicas < impl_->problem.models[m].min_replicas) delta.unplaced.push_back(impl_->names.models[m]);
+  }
+  return delta;
+}
+
+void Planner::return_node(std::string_view id) {
+  const Index node = impl_->node_named(id);
+  if (node != kNone) impl_->state.set_open(node, true);
+}
+
+Plan Planner::result(const PlanOptions& options) const {
+  Impl& impl = *impl_;
+  Plan plan;
+  plan.value = value();
+  plan.quality = quality_of(impl.problem, impl.input, impl.state);
+  plan.search_steps = impl.search_steps;
+  plan.truncated = impl.truncated;
+  std::vector<Replica> planned;
+  for (Index m = 0; m < impl.problem.models.size(); ++m) {
+    for (const Slot slot : impl.state.of_model(m)) planned.push_back(impl.state.replica(slot));
+  }
+  for (const Replica& replica : planned) {
+    plan.placements.push_back(impl.names.placement(replica));
+    if (replica.current == kNone) plan.bytes_moved += impl.problem.variants[replica.variant].bytes;
+  }
+  for (const Diagnosis& diagnosis : diagnose(impl.state)) {
+    plan.unplaced.push_back(name_diagnosis(impl.names, impl.state, diagnosis));
+  }
+  if (options.with_steps) {
+    for (const Step& step : order_steps(impl.problem, planned)) {
+      plan.steps.push_back(impl.names.step(impl.problem, step, planned));
+    }
+  }
+  if (options.with_bound) plan.upper_bound = std::max(impl.upper_bound(), plan.value);
+  return plan;
+}
+
+std::int64_t steps_for_limit(const PlanInput& input, std::int64_t limit_ms) {
+  // Steps per millisecond by number of devices, measured with bench/placement (release build, one thread).
+  std::size_t devices = 0;
+  for (const PlanNode& node : input.nodes) devices += node.devices.size();
+  const std::int64_t per_ms = devices <= 16 ? 60 : devices <= 48 ? 40 : devices <= 1000 ? 40 : 20;
+  return std::max<std::int64_t>(0, limit_ms) * per_ms;
+}
+
+Plan plan(const PlanInput& input, const PlanOptions& options) {
+  Planner planner(input);
+  planner.first_plan();
+  if (options.steps > 0) planner.improve(options);
+  return planner.result(options);
+}
+
+std::string unplaced_reason(const Plan& plan, std::string_view model) {
+  for (const Unplaced& unplaced : plan.unplaced) {
+    if (unplaced.model == model) return describe(unplaced);
+  }
+  return {};
+}
+
+}  // namespace aiv

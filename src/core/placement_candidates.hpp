@@ -1,0 +1,39 @@
+// Where a replica of a model could go now: single devices first, a split where no single device has room.
+#pragma once
+#include <span>
+
+#include "core/placement_state.hpp"
+#include "core/prng.hpp"
+
+namespace aiv::placement {
+
+enum class Taste {
+  kBestFit,  // the smallest hole that takes it
+  kFastest,  // the place with the most value, then the smallest hole
+  kRandom,
+};
+
+struct Search {
+  Taste taste = Taste::kBestFit;
+  Prng* prng = nullptr;            // needed for kRandom, and for noise
+  std::span<const Index> nodes{};  // looked at besides the index
+  bool all_nodes = false;          // small cluster: look at every node, not at the index
+  int tries = 6;                   // places per variant taken from the index
+  bool split_first = false;        // split even where one device would do
+  Score gain_min = 1;              // places that gain less do not count
+};
+
+struct Place {
+  Replica replica;
+  Score gain = 0;  // value, plus the price saved by putting a current replica back
+  [[nodiscard]] bool found() const { return replica.model != kNone; }
+};
+
+// The best way by `search.taste` to put `variant` on `node`; false if there is none now. Looks only at memory, backend
+// and buffer limits.
+[[nodiscard]] bool fit_on_node(const State& state, Index variant, Index node, const Search& search, Replica& out);
+
+// The best place for one replica more of `model`; not found() if there is none that gains.
+[[nodiscard]] Place find_place(const State& state, Index model, const Search& search);
+
+}  // namespace aiv::placement
