@@ -1,17 +1,25 @@
-// The page in a real browser, against the server at AIV_BASE_URL (key in AIV_KEY): `aiv dev --engine fake` answers at
-// once and at a set pace, a real engine does as well; web/dev/mock-server.mjs serves for work on the page alone.
+// The page in a real browser, against the cluster of cluster.mjs: `aiv dev --engine fake` answers at once and at a set
+// pace, a real engine does as well; web/dev/mock-server.mjs serves for work on the page alone (AIV_MOCK=1).
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { base, key, launch, list, open, skip, sse, until } from './browser.mjs';
+import { barriers, base, key, launch, list, open, sse, until, use } from './browser.mjs';
+import { skip, startCluster } from './cluster.mjs';
 
 /** The fake engine obeys the first line, the mock "#slow"; a real model simply talks. */
 const SLOW = '#fake tokens=1500 token_ms=20\n#slow Tell a long story';
 
+let cluster;
 let browser;
 before(async () => {
-  if (!skip) browser = await launch();
+  if (skip) return;
+  cluster = await startCluster();
+  use(cluster);
+  browser = await launch();
 });
-after(async () => browser?.close());
+after(async () => {
+  await browser?.close();
+  await cluster?.stop();
+});
 
 const it = (name, body) =>
   test(name, { skip, timeout: 90_000 }, async (t) => {
@@ -302,6 +310,21 @@ it('a chat needs no mouse', async (visit) => {
   await page.keyboard.press('Escape');
   await stateOf(page, 'stopped');
   assert.deepEqual(faults, []);
+});
+
+it('axe finds no serious barrier on any page, in either theme', async (visit) => {
+  const { page } = await visit('/');
+  await ask(page, '#code Show me some code');
+  await stateOf(page, 'done');
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+    for (const [handle, mark] of [['nav-chat', 'chat-input'], ['nav-cluster', 'gpu-bar'], ['nav-deployments', 'deployment-row'], ['nav-cluster', 'show-table'], ['key-open', 'key-input']]) {
+      await page.getByTestId(handle).click();
+      await page.getByTestId(mark).first().waitFor();
+      if (mark === 'show-table') await page.getByTestId(mark).click();
+      assert.deepEqual(await barriers(page), [], `${mark}, ${colorScheme}`);
+    }
+  }
 });
 
 it('every page has an address, and the way back works', async (visit) => {
