@@ -1,0 +1,25 @@
+// Tests that share one cluster: it starts before the first and ends after the last; a failing test prints its logs.
+import { after, before, describe, it } from 'node:test';
+import { Cluster } from './cluster.mjs';
+
+export function withCluster(name, options, define) {
+  describe(name, { concurrency: false }, () => {
+    const holder = { cluster: null };
+    before(async () => {
+      holder.cluster = await Cluster.start(options);
+    });
+    after(async () => {
+      await holder.cluster?.stop();
+    });
+    define((title, body) =>
+      it(title, async (t) => {
+        try {
+          await body(holder.cluster, t);
+        } catch (error) {
+          holder.cluster?.printLogs();
+          throw error;
+        }
+      }),
+    );
+  });
+}
