@@ -49,10 +49,11 @@ class GgufCursor {
     } else if (Result<> r = source_.read(position_, std::as_writable_bytes(std::span(out))); !r) {
       return fail_with(r.error());
     }
-    position_ += bytes;
-    return true;
+    return skip(bytes);
   }
 
+  // The one place that moves past what was not read through the window: the window never ends before the
+  // position.
   bool skip(std::uint64_t bytes) {
     if (bytes > left()) return fail_short();
     position_ += bytes;
@@ -100,7 +101,8 @@ class GgufCursor {
   bool fill(std::size_t need) {
     if (failed_) return false;
     if (left() < need) return fail_short();
-    const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(std::max(window_bytes_, need), left()));
+    const auto want =
+        static_cast<std::size_t>(std::min<std::uint64_t>(std::max(window_bytes_, need), left()));
     // Small at first: most headers of split parts and projectors are a few kilobytes.
     window_bytes_ = std::min(window_bytes_ * 2, kWindowMax);
     if (window_.size() < want) window_.resize(want);

@@ -109,6 +109,21 @@ TEST(GgufSound, arrays_of_numbers_are_kept_and_arrays_of_texts_are_stepped_over)
   EXPECT_EQ(std::get<GgufSkippedArray>(*h.find("tokenizer.chat_template")).count, 100'000u);
 }
 
+// Texts are cut by the reader's window at every possible place: what follows must still be read from where it
+// is.
+TEST(GgufSound, a_text_across_the_edge_of_the_readers_window_leaves_the_rest_in_place) {
+  for (std::size_t first = 8000; first < 8300; ++first) {
+    GgufBuilder b("llama");
+    b.text("a", std::string(first / 2, 'x'))
+        .text("b", std::string(first - first / 2, 'y'))
+        .text("c", std::string(4000, 'z'));
+    b.u32("after", 4711).tensor("t", {8});
+    const GgufHeader h = must_read(b.file());
+    ASSERT_EQ(std::get<std::string>(*h.find("c")), std::string(4000, 'z')) << first;
+    ASSERT_EQ(std::get<std::int64_t>(*h.find("after")), 4711) << first;
+  }
+}
+
 TEST(GgufSound, the_files_own_alignment_places_the_data) {
   GgufBuilder b("llama");
   b.u32("general.alignment", 4096).alignment(4096).tensor("a", {3}).tensor("b", {5});
