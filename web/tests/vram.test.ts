@@ -106,6 +106,21 @@ describe('the picture', () => {
     expect(rows[1]!.devices.map((d) => d.device.id)).toEqual(['n2/0', 'n2/9', 'n2/10']);
   });
 
+  it('is the same object for a card on which nothing changed', () => {
+    const drawn = new Map();
+    const other: Device = { ...card, id: 'n1/1' };
+    const replicas = [replica('a-1', 'ready', 10, 1, 1)];
+    const first = pictureOf([], [card, other], replicas, drawn)[0]!.devices;
+    const again = structuredClone([replica('a-1', 'ready', 10, 1, 1)]);
+    const second = pictureOf([], structuredClone([card, other]), again, drawn)[0]!.devices;
+    expect(second[0]).toBe(first[0]);
+    const third = pictureOf([], [card, { ...other, foreign_bytes: 0 }], [{ ...replicas[0]!, slots_busy: 2 }], drawn)[0]!.devices;
+    expect(third[0]).not.toBe(first[0]);
+    expect(third[1]!.use.foreign).toBe(0);
+    expect(pictureOf([], [card], [], drawn)[0]!.devices[0]!.replicas).toEqual([]);
+    expect(drawn.size).toBe(1);
+  });
+
   it('shows a card whose node is not in the list', () => {
     expect(pictureOf([], [card], [])[0]?.node.id).toBe('n1');
   });
