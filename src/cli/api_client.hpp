@@ -1,0 +1,57 @@
+// The command line's way to a server: which one, with which key, and blocking calls to its API.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+#include "base/exit_code.hpp"
+#include "base/json.hpp"
+
+namespace aiv::cli {
+
+// Options that every verb talking to a server takes.
+struct ServerOptions {
+  std::string server;    // --server URL
+  std::string key_file;  // --key-file
+  bool json = false;     // --json
+};
+void add_server_options(CLI::App& verb, ServerOptions& options);
+
+struct Answer {
+  int status = 0;
+  Json body;
+};
+
+class ApiClient {
+ public:
+  // --server > AIV_SERVER > the user's config > a running `aiv dev` > http://127.0.0.1:8080.
+  // Key: --key-file > AIV_KEY > config > the running `aiv dev`'s own (only for its address).
+  static Result<ApiClient> connect(const ServerOptions& options);
+
+  // kUnavailable (exit 6) names the address when nobody listens there (5 s); other errors carry the server's own
+  // words: kUnauthorized, kNotFound, kRefused, kInvalidArgument by status.
+  Result<Json> call(const std::string& method, const std::string& path, const Json& body = nullptr) const;
+  // As call(), but every status is an answer.
+  Result<Answer> exchange(const std::string& method, const std::string& path, const Json& body = nullptr) const;
+  // Streams server-sent events: `on_event(data)` for each data field; returns when the stream ends or the callback
+  // says false. A stream that breaks off is an error.
+  Result<> stream(const std::string& method, const std::string& path, const Json& body,
+                  std::function<bool(const std::string& data)> on_event) const;
+  [[nodiscard]] const std::string& url() const { return url_; }
+  [[nodiscard]] const std::string& key() const { return key_; }
+
+ private:
+  std::string url_;
+  std::string address_;  // tcp:HOST:PORT
+  std::string key_;
+};
+
+// "aiv: REASON" and, if there is one, "  try: STEP" on stderr; returns the exit code of the error's kind.
+int report(const Error& error, const std::string& next_step = {});
+// Prints to stdout, ignoring a broken pipe.
+void print(const std::string& text);
+
+// Where `aiv dev` says which cluster runs: {"url","data","pid","start_time"}.
+std::string dev_record_path();
+
+}  // namespace aiv::cli
