@@ -1,0 +1,249 @@
+// `aiv server`: a small parent with two children of the same binary, so that a crash of the controller is not a
+// crash of the gateway, nor the other way round.
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "cli/api_client.hpp"
+#include "cli/commands.hpp"
+#include "cli/supervise.hpp"
+#include "controller/controller.hpp"
+#include "gateway/gateway.hpp"
+#include "net/http1.hpp"
+#include "net/pki.hpp"
+
+namespace aiv::cli {
+namespace {
+
+constexpr auto kStartLimit = net::seconds(30);
+constexpr auto kStopLimit = net::seconds(35);
+constexpr int kServerCertificateDays = 365;
+
+struct ServerSettings {
+  std::string data;
+  std::string listen = "127.0.0.1:8080";
+  std::string link_listen = "127.0.0.1:0";
+  bool no_auth = false;
+  std::string tls_cert;
+  std::string tls_key;
+  std::int64_t replace_after_ms = 10'000;
+};
+
+bool is_loopback(const std::string& listen) {
+  return listen.starts_with("127.") || listen.starts_with("localhost:") || listen.starts_with("[::1]:");
+}
+
+struct Ports {
+  int open = 0;
+  int link = 0;
+};
+
+Result<Ports> read_ports(const std::string& data) {
+  const auto text = read_file(data + "/run/gateway.ports", 4096);
+  if (!text) return std::unexpected(text.error());
+  const auto json = parse_json(*text);
+  if (!json) return std::unexpected(json.error());
+  JsonReader reader(*json, "gateway.ports");
+  const Ports ports{static_cast<int>(reader.integer("public", 1, 65535)),
+                    static_cast<int>(reader.integer("link", 1, 65535))};
+  if (!reader.ok()) return std::unexpected(reader.error());
+  return ports;
+}
+
+class Parent {
+ public:
+  explicit Parent(ServerSettings settings) : settings_(std::move(settings)) {}
+
+  int run() {
+    const auto prepared = prepare();
+    if (!prepared) return report(prepared.error());
+    const auto executor = context_.get_executor();
+    net::watch_signals(context_, [this](int) { on_signal(); });
+    const auto settled = [this] { return ready_; };
+    const auto final_exit = [this](int code) {
+      exit_code_ = code;
+      net::spawn(context_.get_executor(), stop(), "stop");
+    };
+    gateway_ = SupervisedChild::start(executor, {"gateway", gateway_arguments(settings_.listen, settings_.link_listen)},
+                                      settled, final_exit);
+    controller_ = SupervisedChild::start(executor, {"controller", controller_arguments()}, settled, final_exit);
+    net::spawn(executor, announce(), "announce");
+    context_.run();
+    return exit_code_;
+  }
+
+ private:
+  Result<> prepare() {
+    for (const char* part : {"", "/run", "/logs", "/gateway", "/models"}) {
+      const auto made = make_directories(settings_.data + part, 0700);
+      if (!made) return made;
+    }
+    std::error_code ignored;
+    std::filesystem::remove(settings_.data + "/run/gateway.ports", ignored);
+    const auto authority = net::ensure_authority(settings_.data + "/ca", "aiv");
+    if (!authority) return authority;
+    const auto own = net::ensure_certificate(settings_.data + "/ca", "server/srv-1", settings_.data + "/ca", "server",
+                                             kServerCertificateDays);
+    if (!own) return std::unexpected(own.error());
+    return {};
+  }
+
+  [[nodiscard]] std::vector<std::string> gateway_arguments(const std::string& listen, const std::string& link) const {
+    std::vector<std::string> out{"gateway-process", "--data", settings_.data, "--listen", listen, "--link-listen", link};
+    if (settings_.no_auth) out.emplace_back("--no-auth");
+    if (!settings_.tls_cert.empty()) out.insert(out.end(), {"--tls-cert", settings_.tls_cert, "--tls-key", settings_.tls_key});
+    return out;
+  }
+  [[nodiscard]] std::vector<std::string> controller_arguments() const {
+    std::vector<std::string> out{"controller-process", "--data", settings_.data, "--replace-after-ms",
+                                 std::to_string(settings_.replace_after_ms)};
+    if (settings_.no_auth) out.emplace_back("--no-auth");
+    return out;
+  }
+
+  // Ready: both ports open, and the gateway has a route table from the controller.
+  net::Task<> announce() {
+    const auto deadline = net::Clock::now() + kStartLimit;
+    while (!stopping_ && net::Clock::now() < deadline) {
+      co_await net::sleep_for(net::milliseconds(20));
+      const auto ports = read_ports(settings_.data);
+      if (!ports || !co_await healthy(*ports)) continue;
+      ready_ = true;
+      const std::string host = settings_.listen.substr(0, settings_.listen.rfind(':'));
+      // A restarted gateway must come back where clients and nodes know it.
+      gateway_->set_arguments(
+          gateway_arguments(fmt::format("{}:{}", host, ports->open),
+                            fmt::format("{}:{}", settings_.link_listen.substr(0, settings_.link_listen.rfind(':')),
+                                        ports->link)));
+      print(fmt::format("link {}\nready {}://{}:{}\n", ports->link, settings_.tls_cert.empty() ? "http" : "https", host,
+                        ports->open));
+      co_return;
+    }
+    if (stopping_) co_return;
+    log_error("server.not_ready", {{"after", "30 s"}});
+    exit_code_ = static_cast<int>(ExitCode::kTimeout);
+    co_await stop();
+  }
+
+  net::Task<bool> healthy(Ports ports) {
+    net::TlsContextPtr tls;
+    if (!settings_.tls_cert.empty()) {
+      auto made = net::TlsContext::make(false, "", "", "", false, "");
+      if (!made) co_return false;
+      tls = *made;
+    }
+    const std::string address = fmt::format("tcp:127.0.0.1:{}", ports.open);
+    const auto client = net::make_http1_client(address, false, net::seconds(2), tls);
+    net::RequestHead head{"GET", "/health", "", {}};
+    auto exchange = co_await client->open(std::move(head), "");
+    if (!exchange) co_return false;
+    const auto answer = co_await (*exchange)->head(net::Clock::now() + net::seconds(2));
+    co_return answer && answer->status == 200;
+  }
+
+  void on_signal() {
+    if (stopping_) {
+      gateway_->kill();
+      controller_->kill();
+      return;
+    }
+    net::spawn(context_.get_executor(), stop(), "stop");
+  }
+
+  net::Task<> stop() {
+    if (stopping_) co_return;
+    stopping_ = true;
+    // The gateway first: it ends its streams while the controller still hears the nodes.
+    co_await gateway_->stop(kStopLimit);
+    co_await controller_->stop(kStopLimit);
+    context_.stop();
+  }
+
+  ServerSettings settings_;
+  boost::asio::io_context context_{1};
+  std::shared_ptr<SupervisedChild> gateway_;
+  std::shared_ptr<SupervisedChild> controller_;
+  bool ready_ = false;
+  bool stopping_ = false;
+  int exit_code_ = 0;
+};
+
+int run_server(ServerSettings settings) {
+  log_init("server");
+  if (settings.no_auth && !is_loopback(settings.listen)) {
+    report({ErrorCode::kRefused, "without keys only a loopback address may be served", "--listen " + settings.listen},
+           "leave --no-auth out, and make keys with: aiv key create NAME");
+    return static_cast<int>(ExitCode::kUsage);
+  }
+  if (settings.tls_cert.empty() != settings.tls_key.empty()) {
+    report({ErrorCode::kInvalidArgument, "--tls-cert and --tls-key go together"});
+    return static_cast<int>(ExitCode::kUsage);
+  }
+  std::error_code ignored;
+  settings.data = std::filesystem::absolute(settings.data, ignored).lexically_normal().string();
+  return Parent(std::move(settings)).run();
+}
+
+int run_gateway_process(const ServerSettings& settings) {
+  log_init("gateway");
+  gateway::GatewayOptions options;
+  options.data_dir = settings.data;
+  options.public_address = "tcp:" + settings.listen;
+  options.link_address = "tcp:" + settings.link_listen;
+  options.link_cert_file = settings.data + "/ca/server.pem";
+  options.link_key_file = settings.data + "/ca/server.key";
+  options.link_ca_file = settings.data + "/ca/ca.pem";
+  options.public_cert_file = settings.tls_cert;
+  options.public_key_file = settings.tls_key;
+  options.auth = !settings.no_auth;
+  return gateway::run_gateway(std::move(options));
+}
+
+int run_controller_process(const ServerSettings& settings) {
+  log_init("controller");
+  controller::ControllerOptions options;
+  options.data_dir = settings.data;
+  options.auth_required = !settings.no_auth;
+  options.replace_after_ms = settings.replace_after_ms;
+  return controller::run_controller(options);
+}
+
+std::string default_data() {
+  const char* base = std::getenv("XDG_DATA_HOME");
+  const char* home = std::getenv("HOME");
+  return (base != nullptr ? std::string(base) : std::string(home != nullptr ? home : "") + "/.local/share") + "/aiv/server";
+}
+
+}  // namespace
+
+void add_server_command(CLI::App& app, int& exit_code) {
+  auto settings = std::make_shared<ServerSettings>();
+  settings->data = default_data();
+  CLI::App* verb = app.add_subcommand("server", "Run the gateway and the controller");
+  CLI::App* gateway = app.add_subcommand("gateway-process", "")->group("");
+  CLI::App* controller = app.add_subcommand("controller-process", "")->group("");
+  for (CLI::App* each : {verb, gateway, controller}) {
+    each->add_option("--data", settings->data, "Data directory")->capture_default_str();
+    each->add_flag("--no-auth", settings->no_auth, "Ask for no key; loopback only");
+  }
+  for (CLI::App* each : {verb, gateway}) {
+    each->add_option("--listen", settings->listen, "Address and port for clients")->capture_default_str();
+    each->add_option("--link-listen", settings->link_listen, "Address and port for nodes (0: any free port)")
+        ->capture_default_str();
+    each->add_option("--tls-cert", settings->tls_cert, "Certificate (PEM) for https");
+    each->add_option("--tls-key", settings->tls_key, "Its private key (PEM)");
+  }
+  for (CLI::App* each : {verb, controller}) {
+    each->add_option("--replace-after-ms", settings->replace_after_ms,
+                     "Silence after which a node's replicas are placed elsewhere")
+        ->check(CLI::Range(2500, 3'600'000))
+        ->capture_default_str();
+  }
+  verb->callback([settings, &exit_code] { exit_code = run_server(*settings); });
+  gateway->callback([settings, &exit_code] { exit_code = run_gateway_process(*settings); });
+  controller->callback([settings, &exit_code] { exit_code = run_controller_process(*settings); });
+}
+
+}  // namespace aiv::cli
