@@ -138,7 +138,7 @@ const lists = { nodes, devices, deployments, replicas };
 const server = createServer((request, response) => {
   const path = new URL(request.url, 'http://mock').pathname;
   const api = path.startsWith('/v1/') || path.startsWith('/aiv/');
-  if (path === '/aiv/v1/version') return json(response, 200, { version: '0.1.0', auth_required: key !== '' });
+  if (path === '/health') return json(response, 200, { status: 'ok', stale: false, auth: key !== '' });
   if (api && key !== '' && request.headers.authorization !== `Bearer ${key}`) {
     return failure(response, 401, 'key unknown or expired', 'invalid_api_key');
   }

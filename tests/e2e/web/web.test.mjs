@@ -52,7 +52,9 @@ const stateOf = (page, state) => page.locator(`[data-testid=chat-answer][data-st
 
 it('a visitor without a key is asked for one, and gets in with it', async (visit, t) => {
   if (key === '') return t.skip('the server asks for no key');
-  const { page } = await visit('/cluster', { withKey: false });
+  const { page, faults } = await visit('/cluster', { withKey: false });
+  await page.getByText('This server asks for a key').waitFor();
+  assert.deepEqual(faults, [], 'without a row of refused requests first');
   await page.getByTestId('key-input').fill('aiv-0000000000-nobody');
   await page.getByTestId('key-save').click();
   await page.getByText('does not know this key').waitFor();

@@ -40,8 +40,8 @@ export async function call(path: string, init: RequestInit = {}): Promise<Respon
 /** Whether the server says, to anyone, that it wants a key; false where it does not tell. */
 export async function wantsKey(): Promise<boolean> {
   try {
-    const json = (await (await call('/aiv/v1/version')).json()) as { auth_required?: unknown };
-    return json.auth_required === true;
+    const json = (await (await call('/health')).json()) as { auth?: unknown };
+    return json.auth === true;
   } catch {
     return false;
   }
