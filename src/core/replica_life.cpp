@@ -92,6 +92,14 @@ LifeAction ReplicaLife::at_rest(LifeEvent event, std::int64_t now_ms, std::strin
         reason_ = std::move(detail);
         return wait();
       }
+      if (event == LifeEvent::kNotYet) {
+        // Loads of others may take minutes; only a lack of memory is counted.
+        room_since_ms_ = -1;
+        reason_ = std::move(detail);
+        step_ = Step::kWaitingRoom;
+        deadline_ms_ = now_ms + limits_.room_retry_ms;
+        return wait(deadline_ms_);
+      }
       if (event == LifeEvent::kNoRoom) {
         if (room_since_ms_ < 0) room_since_ms_ = now_ms;
         reason_ = std::move(detail);

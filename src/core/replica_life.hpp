@@ -27,7 +27,8 @@ enum class LifeEvent {
   kBegin,         // wanted; no engine runs
   kBeginAdopted,  // wanted; an engine of this very spec runs under a shim, left by an earlier agent
   kRoom,          // it is this replica's turn on its devices, and they have room now
-  kNoRoom,        // not enough free memory, or not its turn, at this moment (detail)
+  kNotYet,        // another replica is loading there (detail): waits without a limit
+  kNoRoom,        // not enough free memory at this moment (detail)
   kUnfit,         // can never run here (detail)
   kStartFailed,   // the process could not be started (detail)
   kEngineReady,   // the engine says that it has loaded
@@ -47,7 +48,7 @@ enum class LifeEvent {
 
 enum class LifeDo {
   kWait,      // for the next event, at most until `wake_ms` (0: for ever)
-  kAskRoom,   // ask for the turn and the memory; answer kRoom, kNoRoom or kUnfit
+  kAskRoom,   // ask for the turn and the memory; answer kRoom, kNotYet, kNoRoom or kUnfit
   kStart,     // start the engine under a shim; its end comes as kExited
   kProve,     // compare the log with the spec; answer kProved or kNotProved
   kCanary,    // one greedy token; answer kCanaryPassed or kCanaryFailed

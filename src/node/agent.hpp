@@ -4,7 +4,7 @@
 // Files below `data_dir` (0700):
 //   desired.json            last NodeDesired that was accepted, with its SHA-256
 //   run/HASH.sock|.shim     an engine's socket and its shim's
-//   replicas/ID/            spec.json  state  exit  head.log  engine.log[.1]  api.key   (node/replica_files.hpp)
+//   replicas/ID/            spec.json  state  exit  engine.log[.1]  api.key   (node/replica_files.hpp)
 //   gpus/                   configuration and accounting of software GPUs
 //
 // Engines outlive the agent: each runs under its own shim (node/shim.hpp), and a restarted agent adopts those that

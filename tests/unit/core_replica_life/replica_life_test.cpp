@@ -60,6 +60,19 @@ TEST(ReplicaLife, WaitsForRoomForAWhileThenFailsWithTheReason) {
   EXPECT_EQ(life.resume(LifeEvent::kTick, 99'999), kForEver) << "a failed replica is not tried again by itself";
 }
 
+TEST(ReplicaLife, WaitsForItsTurnWithoutALimit) {
+  ReplicaLife life({.room_patience_ms = 600, .room_retry_ms = 250});
+  life.resume(LifeEvent::kBegin, 0);
+  std::int64_t now = 0;
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_EQ(life.resume(LifeEvent::kNotYet, now, "other-1 is loading on n1/0"), until(now + 250));
+    now += 250;
+    ASSERT_EQ(life.resume(LifeEvent::kTick, now), kAsk);
+  }
+  EXPECT_EQ(life.state(), ReplicaState::kPending);
+  EXPECT_EQ(life.reason(), "other-1 is loading on n1/0");
+}
+
 TEST(ReplicaLife, ADeviceThatCanNeverHoldItFailsAtOnce) {
   ReplicaLife life;
   life.resume(LifeEvent::kBegin, 0);
