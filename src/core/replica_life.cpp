@@ -62,7 +62,8 @@ LifeAction ReplicaLife::at_rest(LifeEvent event, std::int64_t now_ms, std::strin
     step_ = Step::kEnded;
     return {LifeDo::kEnd, 0};
   }
-  if (draining_ && step_ != Step::kFailed && event != LifeEvent::kBeginAdopted) {
+  if (draining_ && step_ != Step::kFailed && event != LifeEvent::kBeginAdopted &&
+      event != LifeEvent::kBeginLoading) {
     step_ = Step::kStopped;
     reason_ = "drained";
     return wait();
@@ -71,6 +72,12 @@ LifeAction ReplicaLife::at_rest(LifeEvent event, std::int64_t now_ms, std::strin
     step_ = Step::kProving;
     reason_ = "adopting a running engine";
     return {LifeDo::kProve, 0};
+  }
+  if (event == LifeEvent::kBeginLoading) {
+    step_ = Step::kLoading;
+    reason_ = "loading";
+    deadline_ms_ = now_ms + limits_.load_ms;
+    return wait(deadline_ms_);
   }
   switch (step_) {
     case Step::kNew:

@@ -26,6 +26,7 @@ namespace aiv {
 enum class LifeEvent {
   kBegin,         // wanted; no engine runs
   kBeginAdopted,  // wanted; an engine of this very spec runs under a shim, left by an earlier agent
+  kBeginLoading,  // as kBeginAdopted, but that engine is still loading
   kRoom,          // it is this replica's turn on its devices, and they have room now
   kNotYet,        // another replica is loading there (detail): waits without a limit
   kNoRoom,        // not enough free memory at this moment (detail)

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/result.hpp"
 #include "core/documents.hpp"
 #include "net/async.hpp"
 #include "node/agent.hpp"

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/result.hpp"
 #include "core/documents.hpp"
 
 namespace aiv::node {

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "core/documents.hpp"
 #include "net/async.hpp"
 
