@@ -105,7 +105,7 @@ it('the stop button ends the answer at once and frees the slot', async (visit) =
   assert.deepEqual(faults, []);
 });
 
-it('an answer can be copied and asked for again', async (visit) => {
+it('an answer can be copied and asked for again, and the question changed', async (visit) => {
   await browser.context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: base });
   const { page, faults } = await visit('/');
   await ask(page, 'Say something');
@@ -121,6 +121,10 @@ it('an answer can be copied and asked for again', async (visit) => {
   await until('a second question', () => asked === 1);
   await stateOf(page, 'done');
   assert.equal(await page.getByTestId('chat-answer').count(), 1, 'the new answer takes the place of the old');
+  await page.getByTestId('chat-question').last().hover();
+  await page.getByTestId('chat-edit').last().click();
+  assert.equal(await page.getByTestId('chat-input').inputValue(), 'Say something');
+  assert.equal(await page.getByTestId('chat-answer').count(), 0, 'the question is taken back with its answer');
   assert.deepEqual(faults, []);
 });
 

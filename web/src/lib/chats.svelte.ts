@@ -37,6 +37,8 @@ class Chat {
   turns = $state<Turn[]>(restore());
   model = $state(stored(local, MODEL) ?? '');
   busy = $state(false);
+  /** What stands in the message field. */
+  draft = $state('');
 
   private abort: AbortController | null = null;
   private nextId = this.turns.reduce((max, turn) => Math.max(max, turn.id), 0) + 1;
@@ -62,6 +64,16 @@ class Chat {
       id: this.nextId++, role: 'user', text, reasoning: '', state: 'done', finish: '', error: null, origin: null,
     });
     await this.answer();
+  }
+
+  /** Takes the question `turn` and all after it back into the message field. */
+  edit(turn: Turn): void {
+    if (this.busy) return;
+    const at = this.turns.findIndex((t) => t.id === turn.id);
+    if (at < 0) return;
+    this.draft = turn.text;
+    this.turns = this.turns.slice(0, at);
+    this.keep();
   }
 
   /** Drops the answer `turn` and all after it, and asks again. */
