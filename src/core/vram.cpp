@@ -72,11 +72,15 @@ Result<Setting> adjust(const ModelFacts& model, const EstimateOptions& o) {
   if (!v) return std::unexpected(v.error());
   s.type_k = *k;
   s.type_v = *v;
-  const bool keeps_v = std::any_of(model.layers.begin(), model.layers.end(),
-                                   [](const LayerFacts& l) { return l.v_width > 0; });
-  if (s.type_v->quantised && !o.flash_attn && (keeps_v || model.layers.empty())) {
+  // llama_init_from_model in llama-context.cpp.
+  s.flash_attn = o.flash_attn && model.architecture != "grok";
+  if (s.type_v->quantised && !s.flash_attn) {
     return fail(ErrorCode::kRefused,
                 "a quantised V cache needs flash attention: the engine refuses to start without it",
+                "cache-type-v");
+  }
+  if (model.graph.mla_rank > 0 && s.type_k != s.type_v) {
+    return fail(ErrorCode::kRefused, "a model with latent attention needs the same type for K and V",
                 "cache-type-v");
   }
   s.pad_rows = o.backend != EstimateBackend::kVulkan;
@@ -121,7 +125,7 @@ void add_generic(const ModelFacts& model, const Setting& s, Estimate& out) {
   }
   const std::int64_t expert =
       std::max<std::int64_t>(g.experts_used, 1) * (g.expert_feed_forward + model.n_embd);
-  const std::int64_t scores = s.options->flash_attn ? 0 : std::max<std::int64_t>(g.heads, 1) * s.cells;
+  const std::int64_t scores = s.flash_attn ? 0 : std::max<std::int64_t>(g.heads, 1) * s.cells;
   const std::int64_t width = 3 * g.feed_forward + 4 * expert + 3 * g.shared_feed_forward + 8 * model.n_embd +
                              4 * g.q_width + 4 * g.kv_width + 2 * scores + model.indexer_width * 64 +
                              8 * g.ssm_inner + g.heads * (2 * g.mla_rank + 2 * g.mla_rope + g.mla_key);
@@ -141,7 +145,7 @@ void add_projector(const ModelFacts& model, Estimate& out) {
 void add_operands(const ModelFacts& model, const Setting& s, Estimate& out) {
   Bytes largest = model.largest_tensor_bytes;
   for (const DeviceEstimate& d : out.devices) largest = std::max(largest, d.largest_cache_tensor);
-  if (!s.options->flash_attn) largest = std::max(largest, 4 * s.tokens * model.graph.heads * s.cells);
+  if (!s.flash_attn) largest = std::max(largest, 4 * s.tokens * model.graph.heads * s.cells);
   out.largest_operand = largest;
 }
 

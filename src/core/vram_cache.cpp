@@ -20,12 +20,14 @@ Bytes cache_tensor(const Setting& setting, const GgmlType& type, std::int64_t wi
   return round_up(bytes, setting.alignment);
 }
 
-Result<> divides(std::int64_t width, const GgmlType& type, const char* what) {
+// llama_init_from_model in llama-context.cpp: with flash attention the blocks must divide a head, otherwise
+// (ggml) a row.
+Result<> divides(std::int64_t width, const GgmlType& type, const char* option) {
   if (width % type.block == 0) return {};
   return fail(ErrorCode::kRefused,
-              "rows of " + std::to_string(width) + " elements do not divide into blocks of " +
+              "heads of " + std::to_string(width) + " elements do not divide into blocks of " +
                   std::to_string(type.block) + " (" + type.name + "): use f16 for this model",
-              what);
+              option);
 }
 
 }  // namespace
@@ -87,14 +89,16 @@ void add_weights(const ModelFacts& model, const Setting& setting, Estimate& out)
 Result<> add_cache(const ModelFacts& model, const Setting& setting, Estimate& out) {
   // Without flash attention V is stored transposed, and every layer's rows then have the widest layer's width
   // (llama-kv-cache.cpp, TAG_V_CACHE_VARIABLE).
-  const bool widest_v = !setting.options->flash_attn;
+  const bool widest_v = !setting.flash_attn;
   for (std::size_t i = 0; i < model.layers.size(); ++i) {
     const LayerFacts& layer = model.layers[i];
     DeviceEstimate& device = out.devices[static_cast<std::size_t>(setting.device_of_layer[i])];
     const std::int64_t rows = setting.streams * (layer.window ? setting.window_cells : setting.cells);
     const std::int64_t v_width = layer.v_width > 0 && widest_v ? model.v_width_widest : layer.v_width;
-    if (Result<> r = divides(layer.k_width, *setting.type_k, "cache-type-k"); !r) return r;
-    if (Result<> r = divides(v_width, *setting.type_v, "cache-type-v"); !r) return r;
+    if (Result<> r = divides(widest_v ? layer.k_width : layer.head_k, *setting.type_k, "cache-type-k"); !r)
+      return r;
+    if (Result<> r = divides(widest_v ? v_width : layer.head_v, *setting.type_v, "cache-type-v"); !r)
+      return r;
     const Bytes k = cache_tensor(setting, *setting.type_k, layer.k_width, rows);
     const Bytes v = cache_tensor(setting, *setting.type_v, v_width, rows);
     const std::int64_t sequences = setting.options->parallel;

@@ -28,8 +28,11 @@ std::int64_t widest_operation(const ModelFacts& model, const Setting& setting) {
   const std::int64_t mla =
       g.mla_rank > 0 ? 3 * embd + g.heads * (2 * g.mla_rank + 2 * g.mla_rope + g.mla_key) : 0;
   widest = std::max(widest, mla);
-  if (!setting.options->flash_attn && g.heads > 0) {
-    const std::int64_t scores = g.heads * setting.cells;
+  if (!setting.flash_attn && g.heads > 0) {
+    // Several streams need MLA's compressed queries and results contiguous as well (seen at one shape, 16
+    // heads of 512).
+    const std::int64_t scores =
+        g.heads * (setting.cells + (mla > 0 && setting.streams > 1 ? 2 * g.mla_rank : 0));
     widest = std::max(widest, scores + (mla > 0 ? mla : 2 * embd + 2 * g.q_width + 2 * g.kv_width));
   }
   return widest;
@@ -54,7 +57,7 @@ std::int64_t recurrent_operation(const ModelFacts& model, const Setting& setting
 }
 
 Bytes masks_bytes(const ModelFacts& model, const Setting& setting) {
-  const std::int64_t element = setting.options->flash_attn ? 2 : 4;
+  const std::int64_t element = setting.flash_attn ? 2 : 4;
   if (model.family == ModelFamily::kEncoder) return setting.tokens * setting.tokens * element;
   bool full = false;
   bool window = false;
@@ -70,7 +73,7 @@ Bytes masks_bytes(const ModelFacts& model, const Setting& setting) {
 std::int64_t encoder_operation(const ModelFacts& model, const Setting& setting) {
   const GraphFacts& g = model.graph;
   const std::int64_t dense = g.feed_forward + 2 * model.n_embd;
-  return setting.options->flash_attn ? dense : std::max(dense, g.heads * setting.tokens + 5 * model.n_embd);
+  return setting.flash_attn ? dense : std::max(dense, g.heads * setting.tokens + 5 * model.n_embd);
 }
 
 // Several devices without a tensor override: the engine switches pipeline parallelism on, with four copies of
@@ -87,8 +90,7 @@ Bytes pipeline_bytes(const ModelFacts& model, const Setting& setting, std::size_
 // is quantised (ggml-cuda/fattn.cu, get_alloc_size).
 Bytes flash_scratch(const ModelFacts& model, const Setting& setting, int device) {
   const bool quantised = setting.type_k->quantised || setting.type_v->quantised;
-  if (!setting.options->flash_attention_scratch || !quantised || !setting.options->flash_attn ||
-      !setting.pad_rows)
+  if (!setting.options->flash_attention_scratch || !quantised || !setting.flash_attn || !setting.pad_rows)
     return 0;
   Bytes widest = 0;
   for (std::size_t i = 0; i < model.layers.size(); ++i) {

@@ -19,6 +19,7 @@ struct Setting {
   const GgmlType* type_k = nullptr;
   const GgmlType* type_v = nullptr;
   std::int64_t alignment = 128;
+  bool flash_attn = true;
   bool pad_rows = true;  // CUDA and HIP
   std::int64_t streams = 1;
   std::int64_t cells = 0;         // per stream

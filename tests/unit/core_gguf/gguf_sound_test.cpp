@@ -13,7 +13,8 @@ std::atomic<std::size_t> g_peak{0};
 }  // namespace
 
 // Counts what is alive, to bound the memory of a parse. The size is kept in front of each block.
-void* operator new(std::size_t size) {
+// Not inlined: g++ 12 would take the malloc inside for a mismatched pair.
+[[gnu::noinline]] void* operator new(std::size_t size) {
   auto* block = static_cast<std::size_t*>(std::malloc(size + 16));
   if (block == nullptr) throw std::bad_alloc();
   block[0] = size;
@@ -23,7 +24,7 @@ void* operator new(std::size_t size) {
   }
   return block + 2;
 }
-void operator delete(void* pointer) noexcept {
+[[gnu::noinline]] void operator delete(void* pointer) noexcept {
   if (pointer == nullptr) return;
   auto* block = static_cast<std::size_t*>(pointer) - 2;
   g_live -= block[0];

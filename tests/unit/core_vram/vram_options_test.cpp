@@ -35,6 +35,18 @@ TEST(VramOptions, a_quantised_v_cache_without_flash_attention_is_refused_as_the_
   EXPECT_TRUE(estimate(llama(), {.flash_attn = false, .cache_type_k = "q8_0"})) << "K alone may be quantised";
 }
 
+TEST(VramOptions, latent_attention_wants_one_type_for_both) {
+  const ModelFacts model = facts_of(test::deepseek_v2_lite());
+  EXPECT_EQ(estimate(model, {.cache_type_k = "q8_0"}).error().code, ErrorCode::kRefused);
+  EXPECT_TRUE(estimate(model, {.cache_type_k = "q8_0", .cache_type_v = "q8_0"}));
+}
+
+TEST(VramOptions, heads_that_do_not_divide_into_blocks_are_refused_even_where_rows_do) {
+  const ModelFacts narrow = facts_of(test::dense_model({.heads = 4, .kv_heads = 2, .head_dim = 16}));
+  EXPECT_EQ(estimate(narrow, {.cache_type_k = "q8_0"}).error().code, ErrorCode::kRefused);
+  EXPECT_TRUE(estimate(narrow, {.flash_attn = false, .cache_type_k = "q8_0"})) << "rows of 32 do";
+}
+
 TEST(VramOptions, rows_that_do_not_divide_into_blocks_are_refused) {
   const ModelFacts odd = facts_of(test::dense_model({.heads = 4, .kv_heads = 1, .head_dim = 16}));
   const Result<Estimate> e = estimate(odd, {.cache_type_k = "q8_0"});
