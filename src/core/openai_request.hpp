@@ -87,12 +87,12 @@ Result<> check_items(const ValueRule& rule, std::size_t count);
 // A checked request, ready to be sent once it is known where.
 struct CheckedRequest {
   Endpoint endpoint = Endpoint::kChat;
-  std::string model;          // as the client said it
+  std::string model{};        // as the client said it
   bool stream = false;
   bool include_usage = false;
   std::int64_t max_tokens = 0;   // 0: not given
   std::size_t prompt_bytes = 0;  // of the messages, prompt or input as written
-  std::string body;              // the engine's request, without its last '}' (see engine_body())
+  std::string body{};            // the engine's request, without its last '}' (see engine_body())
 };
 
 // The bytes for one attempt. `slot` < 0: the engine chooses. `cache_prompt` only where the slot's last user belongs

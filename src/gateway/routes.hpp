@@ -1,0 +1,52 @@
+// The route table as the gateway uses it: an immutable snapshot with indexes, and the store that persists each table
+// before it is used, so that a gateway that starts alone serves from the last one.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/documents.hpp"
+#include "net/async.hpp"
+
+namespace aiv::gateway {
+
+class Routes {
+ public:
+  explicit Routes(RouteTable table);
+  Routes(const Routes&) = delete;
+  Routes& operator=(const Routes&) = delete;
+  [[nodiscard]] const RouteTable& table() const { return table_; }
+  // Exact, then without ":latest". nullptr: unknown.
+  [[nodiscard]] const RouteModel* find_model(std::string_view name) const;
+  [[nodiscard]] const RouteKey* find_key(std::string_view id) const;
+
+ private:
+  RouteTable table_;
+  std::map<std::string_view, const RouteModel*> models_;
+  std::map<std::string_view, const RouteKey*> keys_;
+};
+using RoutesPtr = std::shared_ptr<const Routes>;
+
+// Whether the key may use the model: its list is empty, or has the name, or a glob with one '*' that matches.
+[[nodiscard]] bool key_allows(const RouteKey* key, std::string_view model);
+
+class RouteStore {
+ public:
+  // `path` = DIR/gateway/routes.json
+  explicit RouteStore(std::string path);
+  // What was persisted; an absent file is fine (an empty table), a damaged one is an error and leaves it empty.
+  Result<> load();
+  [[nodiscard]] RoutesPtr current() const { return current_; }
+  // Persists, then uses. kConflict for an older one (and for other content under the same version), with the highest
+  // version in `where` as "epoch.rev".
+  net::Task<Result<>> offer(RouteTable table);
+
+ private:
+  std::string path_;
+  RoutesPtr current_;
+  Version writing_;  // highest version that is being persisted or is in use
+};
+
+}  // namespace aiv::gateway

@@ -1,0 +1,117 @@
+#include "gateway/sse.hpp"
+
+#include <cstring>
+#include <charconv>
+
+namespace aiv::gateway {
+namespace {
+
+std::size_t find(std::string_view text, std::string_view what, std::size_t from) {
+  if (from >= text.size()) return std::string_view::npos;
+  const void* hit = memmem(text.data() + from, text.size() - from, what.data(), what.size());
+  if (hit == nullptr) return std::string_view::npos;
+  return static_cast<std::size_t>(static_cast<const char*>(hit) - text.data());
+}
+
+std::size_t skip_spaces(std::string_view text, std::size_t at) {
+  while (at < text.size() && (text[at] == ' ' || text[at] == '\t')) ++at;
+  return at;
+}
+
+}  // namespace
+
+std::size_t next_event(std::string_view buffer) {
+  const std::size_t end = find(buffer, "\n\n", 0);
+  return end == std::string_view::npos ? 0 : end + 2;
+}
+
+SseEvent classify_event(std::string_view event) {
+  if (event.starts_with(':') || event.starts_with('\n')) return SseEvent::kComment;
+  if (event.starts_with("error:")) return SseEvent::kError;
+  const std::string_view data = event_data(event);
+  if (data == "[DONE]") return SseEvent::kDone;
+  if (data.starts_with("{\"error\"")) return SseEvent::kError;
+  const std::size_t finish = find_json_value(data, "finish_reason");
+  if (finish == std::string_view::npos) return SseEvent::kOther;
+  return data.substr(finish).starts_with('"') ? SseEvent::kFinish : SseEvent::kToken;
+}
+
+std::string_view event_data(std::string_view event) {
+  while (event.ends_with('\n') || event.ends_with('\r')) event.remove_suffix(1);
+  const std::size_t colon = event.find(':');
+  if (colon == std::string_view::npos) return {};
+  return event.substr(skip_spaces(event, colon + 1));
+}
+
+std::size_t find_json_value(std::string_view json, std::string_view key, std::size_t from) {
+  // Looked for with its quotes; keys are short, so the pattern fits the stack.
+  char pattern[64];
+  if (key.size() + 2 > sizeof pattern) return std::string_view::npos;
+  pattern[0] = '"';
+  std::memcpy(pattern + 1, key.data(), key.size());
+  pattern[key.size() + 1] = '"';
+  const std::string_view quoted(pattern, key.size() + 2);
+  while (true) {
+    const std::size_t hit = find(json, quoted, from);
+    if (hit == std::string_view::npos) return hit;
+    const std::size_t colon = skip_spaces(json, hit + quoted.size());
+    if (colon < json.size() && json[colon] == ':') return skip_spaces(json, colon + 1);
+    from = hit + quoted.size();
+  }
+}
+
+std::optional<std::string_view> find_json_string(std::string_view json, std::string_view key) {
+  const std::size_t at = find_json_value(json, key);
+  if (at == std::string_view::npos || at >= json.size() || json[at] != '"') return std::nullopt;
+  const std::size_t end = json.find('"', at + 1);
+  if (end == std::string_view::npos) return std::nullopt;
+  return json.substr(at + 1, end - at - 1);
+}
+
+std::optional<double> find_json_number(std::string_view json, std::string_view key) {
+  const std::size_t at = find_json_value(json, key);
+  if (at == std::string_view::npos) return std::nullopt;
+  double value = 0;
+  const auto [end, error] = std::from_chars(json.data() + at, json.data() + json.size(), value);
+  if (error != std::errc{}) return std::nullopt;
+  return value;
+}
+
+std::optional<EngineTimings> find_timings(std::string_view json) {
+  const auto count = [](std::string_view part, std::string_view key) {
+    const double value = find_json_number(part, key).value_or(0);
+    return value > 0 && value < 1e12 ? static_cast<std::int64_t>(value) : std::int64_t{0};
+  };
+  EngineTimings timings;
+  if (const std::size_t at = find_json_value(json, "timings"); at != std::string_view::npos) {
+    const std::string_view part = json.substr(at, json.find('}', at) - at);
+    timings.prompt_tokens = count(part, "prompt_n");
+    timings.cached_tokens = count(part, "cache_n");
+    timings.generated_tokens = count(part, "predicted_n");
+    timings.prompt_ms = find_json_number(part, "prompt_ms").value_or(0);
+    timings.generated_ms = find_json_number(part, "predicted_ms").value_or(0);
+    return timings;
+  }
+  if (const std::size_t at = find_json_value(json, "usage"); at != std::string_view::npos) {
+    const std::string_view part = json.substr(at);
+    if (!part.starts_with('{')) return std::nullopt;
+    timings.prompt_tokens = count(part, "prompt_tokens");
+    timings.generated_tokens = count(part, "completion_tokens");
+    return timings;
+  }
+  return std::nullopt;
+}
+
+void append_with_model(std::string& out, std::string_view json, std::string_view name) {
+  const auto model = find_json_string(json, "model");
+  if (!model || *model == name) {
+    out.append(json);
+    return;
+  }
+  const auto start = static_cast<std::size_t>(model->data() - json.data());
+  out.append(json.substr(0, start));
+  out.append(name);
+  out.append(json.substr(start + model->size()));
+}
+
+}  // namespace aiv::gateway
