@@ -86,15 +86,13 @@ constexpr bool method_in(std::string_view methods, std::string_view method) {
 }
 
 constexpr ApiMatch match_api(std::string_view method, std::string_view path) {
-  ApiMatch match;
   for (const ApiRule& rule : kApiTable) {
     if (!path_matches(rule.path, path)) continue;
-    if (method_in(rule.methods, method)) return {&rule, true, rule.methods};
-    // The first row of a path is the one that speaks for it: "/aiv/v1/*" must not open a method on a path that has
-    // a row of its own.
-    if (!match.path_known) return {nullptr, true, rule.methods};
+    // The first row of a path speaks for it: "/aiv/v1/*" must not open a method on a path with a row of its own.
+    if (!method_in(rule.methods, method)) return {nullptr, true, rule.methods};
+    return {&rule, true, rule.methods};
   }
-  return match;
+  return {};
 }
 
 constexpr bool allowed(Access access, bool known, Role role) {

@@ -52,8 +52,8 @@ bool key_allows(const RouteKey* key, std::string_view model) {
   return false;
 }
 
-RouteStore::RouteStore(std::string path)
-    : path_(std::move(path)), current_(std::make_shared<const Routes>(RouteTable{})) {}
+RouteStore::RouteStore(net::Executor executor, std::string path)
+    : path_(std::move(path)), current_(std::make_shared<const Routes>(RouteTable{})), written_(executor) {}
 
 Result<> RouteStore::load() {
   auto text = read_file(path_, kTableBytesMax);
@@ -65,30 +65,28 @@ Result<> RouteStore::load() {
   if (!json) return std::unexpected(json.error());
   auto table = wire::route_table_from_json(*json);
   if (!table) return std::unexpected(table.error());
-  writing_ = table->version;
+  highest_ = table->version;
   current_ = std::make_shared<const Routes>(std::move(*table));
   return {};
 }
 
 net::Task<Result<>> RouteStore::offer(RouteTable table) {
-  if (table.version < writing_) {
-    co_return fail(ErrorCode::kConflict, "an older route table than the one in use", describe(writing_));
+  // One write at a time, or an older file could be renamed over a newer one.
+  while (writing_) co_await written_.wait();
+  if (table.version < highest_) {
+    co_return fail(ErrorCode::kConflict, "an older route table than the one in use", describe(highest_));
   }
-  if (table.version == writing_ && table == current_->table()) co_return Result<>{};
-  const Version mine = table.version;
-  const Version before = writing_;
-  writing_ = mine;
+  if (table.version == highest_ && table == current_->table()) co_return Result<>{};
+  writing_ = true;
   const std::string text = dump_json(wire::to_json(table));
   Result<> written;
-  const std::string path = path_;
-  std::function<void()> write = [&text, &path, &written] { written = write_file_durably(path, text); };
+  std::function<void()> write = [this, &text, &written] { written = write_file_durably(path_, text); };
   co_await net::run_blocking(write);
-  if (!written) {
-    if (writing_ == mine) writing_ = before;
-    co_return written;
-  }
-  // A newer one may have come while this one was being written; it will be used, or already is.
-  if (current_->table().version <= mine) current_ = std::make_shared<const Routes>(std::move(table));
+  writing_ = false;
+  written_.notify();
+  if (!written) co_return written;
+  highest_ = table.version;
+  current_ = std::make_shared<const Routes>(std::move(table));
   co_return Result<>{};
 }
 

@@ -35,7 +35,7 @@ using RoutesPtr = std::shared_ptr<const Routes>;
 class RouteStore {
  public:
   // `path` = DIR/gateway/routes.json
-  explicit RouteStore(std::string path);
+  RouteStore(net::Executor executor, std::string path);
   // What was persisted; an absent file is fine (an empty table), a damaged one is an error and leaves it empty.
   Result<> load();
   [[nodiscard]] RoutesPtr current() const { return current_; }
@@ -46,7 +46,9 @@ class RouteStore {
  private:
   std::string path_;
   RoutesPtr current_;
-  Version writing_;  // highest version that is being persisted or is in use
+  net::Signal written_;
+  bool writing_ = false;
+  Version highest_;  // being persisted or in use
 };
 
 }  // namespace aiv::gateway

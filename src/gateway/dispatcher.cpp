@@ -1,0 +1,282 @@
+#include "gateway/dispatcher.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "base/hash.hpp"
+
+namespace aiv::gateway {
+namespace {
+
+constexpr net::milliseconds kTick{100};
+
+double expected_output(const Demand& demand) {
+  const double mean = demand.model->output_tokens.value();
+  return demand.max_tokens > 0 ? std::min(mean, static_cast<double>(demand.max_tokens)) : mean;
+}
+
+double expected_prompt(const Demand& demand) {
+  return static_cast<double>(demand.prompt_bytes) * demand.model->tokens_per_byte.value();
+}
+
+ApiError none_left(const Model& model) {
+  if (model.state == "failed") {
+    return overloaded("The model '" + model.name + "' failed to load: " + model.reason, "failed", 60);
+  }
+  const std::string why = model.reason.empty() ? "no replica is ready" : model.reason;
+  return overloaded("The model '" + model.name + "' is " + (model.state.empty() ? "not ready" : model.state) + ": " + why,
+                    model.state == "ready" ? "overloaded" : "loading", 5);
+}
+
+}  // namespace
+
+std::int64_t monotonic_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::int64_t unix_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+Lease::Lease(Dispatcher& dispatcher, ModelPtr model, ReplicaPtr replica, SlotLease slot, RouteTerms terms)
+    : dispatcher_(dispatcher), model_(std::move(model)), replica_(std::move(replica)), slot_(slot), terms_(terms) {}
+
+Lease::~Lease() { dispatcher_.released(model_, *replica_, slot_.ticket); }
+
+Dispatcher::Dispatcher(net::Executor executor, Reachable reachable)
+    : executor_(executor), reachable_(std::move(reachable)), random_(random_u64()), someone_waits_(executor) {}
+
+ModelPtr Dispatcher::find(const std::string& name) const {
+  const auto found = models_.find(name);
+  return found == models_.end() ? nullptr : found->second;
+}
+
+void Dispatcher::update_model(const RouteModel& route) {
+  ModelPtr& model = models_[route.name];
+  if (!model) model = std::make_shared<Model>();
+  model->name = route.name;
+  model->state = route.state;
+  model->reason = route.reason;
+  model->ctx_per_slot = route.ctx_per_slot;
+  std::vector<ReplicaPtr> replicas;
+  for (const RouteReplica& wanted : route.replicas) {
+    const auto same = [&](const ReplicaPtr& r) { return r->id == wanted.id && r->node == wanted.node; };
+    const auto known = std::find_if(model->replicas.begin(), model->replicas.end(), same);
+    ReplicaPtr replica;
+    if (known != model->replicas.end()) {
+      replica = *known;
+      replica->ledger.set_slots(wanted.slots);
+    } else {
+      replica = std::make_shared<Replica>(wanted.id, wanted.node, wanted.slots);
+      const double speed = std::clamp(wanted.relative_speed, 0.01, 100.0);
+      replica->speed = SpeedEstimate(kSeedPrefillPerS * speed, kSeedDecodePerS * speed);
+    }
+    replica->suspect = wanted.suspect;
+    replicas.push_back(std::move(replica));
+  }
+  for (const ReplicaPtr& old : model->replicas) {
+    if (std::find(replicas.begin(), replicas.end(), old) == replicas.end()) old->routed = false;
+  }
+  model->replicas = std::move(replicas);
+}
+
+void Dispatcher::apply(const RouteTable& table) {
+  for (auto it = models_.begin(); it != models_.end();) {
+    const auto same = [&](const RouteModel& route) { return route.name == it->first; };
+    if (std::any_of(table.models.begin(), table.models.end(), same)) {
+      ++it;
+      continue;
+    }
+    Model& gone = *it->second;
+    while (const auto ticket = gone.queue.peek()) {
+      gone.queue.take(*ticket);
+      settle(gone, *ticket, nullptr, model_not_found(gone.name, {}));
+    }
+    it = models_.erase(it);
+  }
+  for (const RouteModel& route : table.models) update_model(route);
+  pump_all();
+}
+
+Dispatcher::Choice Dispatcher::choose(const Demand& demand) {
+  const Model& model = *demand.model;
+  const std::int64_t now = monotonic_ms();
+  options_.clear();
+  bool all_unreachable = !model.replicas.empty();
+  for (const ReplicaPtr& replica : model.replicas) {
+    const bool excluded =
+        std::find(demand.excluded.begin(), demand.excluded.end(), replica.get()) != demand.excluded.end();
+    const bool reachable = reachable_(replica->node);
+    if (reachable || excluded) all_unreachable = false;
+    options_.push_back({.slots = replica->ledger.slots(),
+                        .busy = replica->ledger.busy(),
+                        .wait_ms = replica->ledger.wait_ms(now),
+                        .prefill_per_s = replica->speed.prefill_per_s(),
+                        .decode_per_s = replica->speed.decode_per_s(),
+                        .ejected_until_ms = replica->ejection.until_ms(),
+                        .suspect = replica->suspect,
+                        .reachable = reachable,
+                        .excluded = excluded});
+  }
+  terms_.assign(options_.size(), RouteTerms{});
+  random_ = random_ * 6364136223846793005ULL + 1442695040888963407ULL;
+  const RouteAsk ask{.prompt_tokens = expected_prompt(demand),
+                     .output_tokens = expected_output(demand),
+                     .now_ms = now,
+                     .random = random_};
+  const RouteDecision decision = route(ask, options_, terms_);
+  return {decision.outcome, decision.index, all_unreachable};
+}
+
+LeasePtr Dispatcher::bind(const Demand& demand, int index) {
+  const auto i = static_cast<std::size_t>(index);
+  const ReplicaPtr& replica = demand.model->replicas[i];
+  const std::int64_t now = monotonic_ms();
+  const auto end = now + static_cast<std::int64_t>(terms_[i].finish_ms);
+  const SlotLease slot = replica->ledger.take(now, end, demand.tenant);
+  replica->requests += 1;
+  demand.model->running += 1;
+  requests_running_ += 1;
+  return std::make_unique<Lease>(*this, demand.model, replica, slot, terms_[i]);
+}
+
+LeasePtr Dispatcher::try_bind(const Demand& demand) {
+  if (!demand.model->queue.empty() && !demand.front) return nullptr;
+  const Choice choice = choose(demand);
+  return choice.outcome == RouteOutcome::kChosen ? bind(demand, choice.index) : nullptr;
+}
+
+std::expected<WaiterPtr, ApiError> Dispatcher::enqueue(Demand demand) {
+  Model& model = *demand.model;
+  const Choice choice = choose(demand);
+  if (choice.outcome == RouteOutcome::kNone && !choice.only_unreachable) {
+    // Nothing to wait for, unless the model is on its way.
+    const bool coming = model.replicas.empty() && (model.state == "loading" || model.state == "pending");
+    if (!coming) return std::unexpected(none_left(model));
+  }
+  int slots = 0;
+  for (const ReplicaPtr& replica : model.replicas) slots += replica->ledger.slots();
+  const double wait = predicted_wait_ms(model);
+  if (wait > static_cast<double>(kQueueDeadlineMs) && !demand.front) {
+    random_ += 1;
+    return std::unexpected(overloaded("The model '" + model.name + "' is overloaded: the wait for a slot would be about " +
+                                          std::to_string(static_cast<int>(wait / 1000)) + " s.",
+                                      "overloaded", retry_after_s(wait, random_)));
+  }
+  auto waiter = std::make_shared<Waiter>(executor_);
+  waiter->ticket = next_ticket_++;
+  const double cost = expected_prompt(demand) + expected_output(demand);
+  QueuedRequest request{.ticket = waiter->ticket,
+                        .key_id = demand.key_id,
+                        .cost_tokens = static_cast<std::int64_t>(std::min(cost, 1e9)),
+                        .deadline_ms = monotonic_ms() + kQueueDeadlineMs,
+                        .front = demand.front};
+  if (!model.queue.push(std::move(request), queue_places(slots))) {
+    return std::unexpected(overloaded("The queue of the model '" + model.name + "' is full.", "overloaded",
+                                      retry_after_s(wait, random_ += 1)));
+  }
+  waiter->demand = std::move(demand);
+  waiters_.emplace(waiter->ticket, waiter);
+  someone_waits_.notify();
+  pump(model);
+  return waiter;
+}
+
+void Dispatcher::cancel(const WaiterPtr& waiter) {
+  if (waiters_.erase(waiter->ticket) == 0) return;
+  Model& model = *waiter->demand.model;
+  model.queue.remove(waiter->ticket);
+  pump(model);
+}
+
+void Dispatcher::settle(Model& model, std::uint64_t ticket, LeasePtr lease, std::optional<ApiError> error) {
+  static_cast<void>(model);
+  const auto found = waiters_.find(ticket);
+  AIV_ASSERT(found != waiters_.end());
+  const WaiterPtr waiter = found->second;
+  waiters_.erase(found);
+  waiter->lease = std::move(lease);
+  waiter->error = std::move(error);
+  waiter->signal.notify();
+}
+
+void Dispatcher::pump(Model& model) {
+  while (const auto ticket = model.queue.peek()) {
+    const Demand& demand = waiters_.at(*ticket)->demand;
+    const Choice choice = choose(demand);
+    if (choice.outcome == RouteOutcome::kChosen) {
+      LeasePtr lease = bind(demand, choice.index);
+      model.queue.take(*ticket);
+      settle(model, *ticket, std::move(lease), std::nullopt);
+      continue;
+    }
+    // Somebody who has tried every replica must not hold up those behind him.
+    if (choice.outcome == RouteOutcome::kNone && !choice.only_unreachable && !model.replicas.empty()) {
+      model.queue.take(*ticket);
+      settle(model, *ticket, nullptr, none_left(model));
+      continue;
+    }
+    return;
+  }
+}
+
+void Dispatcher::pump_all() {
+  const auto models = models_;  // pumping wakes nobody at once, but a table may drop a model
+  for (const auto& [name, model] : models) pump(*model);
+}
+
+void Dispatcher::released(const ModelPtr& model, Replica& replica, std::uint64_t ticket) {
+  replica.ledger.release(ticket);
+  model->running -= 1;
+  requests_running_ -= 1;
+  pump(*model);
+}
+
+net::Task<> Dispatcher::run() {
+  while (true) {
+    if (waiters_.empty()) {
+      co_await someone_waits_.wait();
+      continue;
+    }
+    co_await net::sleep_for(kTick);
+    const std::int64_t now = monotonic_ms();
+    for (const auto& [name, model] : models_) {
+      for (const std::uint64_t ticket : model->queue.expire(now)) {
+        ApiError error = model->replicas.empty()
+                             ? none_left(*model)
+                             : overloaded("No slot of the model '" + name + "' became free within " +
+                                              std::to_string(kQueueDeadlineMs / 1000) + " s.",
+                                          "overloaded", retry_after_s(predicted_wait_ms(*model), random_ += 1));
+        settle(*model, ticket, nullptr, std::move(error));
+      }
+      pump(*model);
+    }
+  }
+}
+
+bool Dispatcher::has_alternative(const Demand& demand, const Replica& than) const {
+  const std::int64_t now = monotonic_ms();
+  for (const ReplicaPtr& replica : demand.model->replicas) {
+    const bool tried = std::find(demand.excluded.begin(), demand.excluded.end(), replica.get()) != demand.excluded.end();
+    if (replica.get() == &than || tried || replica->ejection.until_ms() > now) continue;
+    if (reachable_(replica->node)) return true;
+  }
+  return false;
+}
+
+double Dispatcher::predicted_wait_ms(const Model& model) const {
+  if (model.answers < kAnswersToPredict) return 0;
+  double answers_per_ms = 0;
+  for (const ReplicaPtr& replica : model.replicas) {
+    if (!reachable_(replica->node)) continue;
+    const int slots = replica->ledger.slots();
+    const double prefill_ms = model.prompt_tokens.value() * 1000.0 / replica->speed.prefill_per_s();
+    const double decode_ms =
+        model.output_tokens.value() * 1000.0 / (replica->speed.decode_per_s() * batch_factor(slots));
+    answers_per_ms += slots / std::max(1.0, prefill_ms + decode_ms);
+  }
+  return answers_per_ms > 0 ? (model.queue.size() + 1) / answers_per_ms : 0;
+}
+
+}  // namespace aiv::gateway
