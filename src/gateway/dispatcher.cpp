@@ -40,9 +40,11 @@ std::int64_t unix_ms() {
 }
 
 Lease::Lease(Dispatcher& dispatcher, ModelPtr model, ReplicaPtr replica, SlotLease slot, RouteTerms terms)
-    : dispatcher_(dispatcher), model_(std::move(model)), replica_(std::move(replica)), slot_(slot), terms_(terms) {}
+    : dispatcher_(dispatcher), alive_(dispatcher.alive_), model_(std::move(model)), replica_(std::move(replica)), slot_(slot), terms_(terms) {}
 
-Lease::~Lease() { dispatcher_.released(model_, *replica_, slot_.ticket); }
+Lease::~Lease() {
+  if (!alive_.expired()) dispatcher_.released(model_, *replica_, slot_.ticket);
+}
 
 Dispatcher::Dispatcher(net::Executor executor, Reachable reachable)
     : executor_(executor), reachable_(std::move(reachable)), random_(random_u64()), someone_waits_(executor) {}

@@ -83,6 +83,7 @@ class Lease {
 
  private:
   Dispatcher& dispatcher_;
+  std::weak_ptr<const bool> alive_;  // of the dispatcher: at the end of the process a lease may outlive it
   ModelPtr model_;
   ReplicaPtr replica_;
   SlotLease slot_;
@@ -156,6 +157,7 @@ class Dispatcher {
   std::vector<RouteOption> options_;
   std::vector<RouteTerms> terms_;
   net::Signal someone_waits_;
+  std::shared_ptr<const bool> alive_ = std::make_shared<const bool>(true);
 };
 
 // Milliseconds on the monotonic clock.

@@ -22,8 +22,13 @@ struct GatewayOptions {
   std::string public_cert_file;                          // both set: TLS on the public port
   std::string public_key_file;
   bool auth = true;                                      // off: loopback only, everybody is admin
+  bool open_without_auth = false;                        // auth off on another address all the same
   bool access_log = true;                                // DIR/logs/access.log, JSON lines without prompts
   std::size_t body_bytes_max = 4 * 1024 * 1024;
+  int head_hold_ms = 5'000;                              // a stream's head waits that long for the first event
+  int keep_alive_ms = 10'000;                            // silence after which a comment is sent
+  int stall_ms_min = 10'000;                             // no token for so long: the replica is given up, if another can take over
+  int stall_alone_ms = 120'000;                          // the same where no other replica could
   // Called once both ports are open, with their numbers: the parent prints the address, `aiv dev` starts agents.
   // They are also written to DIR/run/gateway.ports as {"public":N,"link":N}.
   std::function<void(int public_port, int link_port)> on_listening;

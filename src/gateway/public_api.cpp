@@ -1,0 +1,339 @@
+#include "gateway/public_api.hpp"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <utility>
+
+#include "base/json.hpp"
+#include "base/log.hpp"
+#include "base/units.hpp"
+#include "gateway/assets.hpp"
+#include "gateway/openai_parse.hpp"
+#include "gateway/pipe.hpp"
+#include "gateway/relay.hpp"
+#include "wire/documents.hpp"
+
+namespace aiv::gateway {
+namespace {
+
+constexpr std::size_t kDiscardable = std::size_t{64} << 10;
+
+bool is_api_path(std::string_view path) {
+  return path.starts_with("/v1/") || path == "/v1" || path.starts_with("/aiv/") || path == "/aiv" ||
+         path.starts_with("/api/") || path == "/api" || path == "/health" || path == "/metrics";
+}
+
+std::string_view host_without_port(std::string_view host) {
+  if (host.starts_with('[')) {
+    const std::size_t end = host.find(']');
+    return end == std::string_view::npos ? host : host.substr(0, end + 1);
+  }
+  return host.substr(0, host.rfind(':') == std::string_view::npos ? host.size() : host.rfind(':'));
+}
+
+std::size_t announced_length(const net::Headers& headers) {
+  const std::string* text = net::find_header(headers, "content-length");
+  std::size_t length = 0;
+  if (text != nullptr) std::from_chars(text->data(), text->data() + text->size(), length);
+  return length;
+}
+
+bool is_json(const net::Headers& headers) {
+  const std::string* type = net::find_header(headers, "content-type");
+  if (type == nullptr) return true;  // curl without -H; what is not JSON is found when it is parsed
+  return type->starts_with("application/json") || type->starts_with("application/x-www-form-urlencoded") ||
+         type->starts_with("text/plain");
+}
+
+}  // namespace
+
+bool host_is_local(std::string_view host) {
+  const std::string_view name = host_without_port(host);
+  if (name == "localhost" || name.ends_with(".localhost") || name.starts_with('[')) return true;
+  // A literal IPv4 address cannot be rebound by a name server.
+  return !name.empty() && name.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+bool same_origin(const net::Headers& headers) {
+  const std::string* origin = net::find_header(headers, "origin");
+  if (origin == nullptr) return true;
+  const std::string* host = net::find_header(headers, "host");
+  if (host == nullptr) return false;
+  const std::size_t scheme = origin->find("://");
+  return scheme != std::string::npos && std::string_view(*origin).substr(scheme + 3) == *host;
+}
+
+std::string echoed_request_id(const net::Headers& headers) {
+  const std::string* id = net::find_header(headers, "x-request-id");
+  if (id == nullptr || id->empty() || id->size() > 128) return {};
+  for (const char c : *id) {
+    if (c < '!' || c > '~') return {};
+  }
+  return *id;
+}
+
+std::string model_json(const RouteModel& model) {
+  std::string out = "{\"id\":";
+  append_json_string(out, model.name);
+  out += fmt::format(",\"object\":\"model\",\"created\":{},\"owned_by\":\"aivailable\",\"aiv\":{{\"state\":", model.created_ms / 1000);
+  append_json_string(out, model.state);
+  out += ",\"kind\":";
+  append_json_string(out, wire::to_string(model.kind));
+  out += fmt::format(",\"replicas\":{},\"ctx\":{}}}}}", model.replicas.size(), model.ctx_per_slot);
+  return out;
+}
+
+net::Task<> PublicApi::handle(net::ExchangePtr exchange) {
+  const net::RequestHead& head = exchange->request();
+  Context context{.exchange = exchange,
+                  .caller = {},
+                  .request_id = state_.next_request_id(),
+                  .arrived = net::Clock::now(),
+                  .headers = {},
+                  .record = {},
+                  .model = {},
+                  .replica = {},
+                  .end = {}};
+  context.headers.push_back({"x-request-id", context.request_id});
+  if (std::string echoed = echoed_request_id(head.headers); !echoed.empty()) {
+    context.headers.push_back({"x-client-request-id", std::move(echoed)});
+  }
+  state_.metrics.requests += 1;
+  context.record.id = context.request_id;
+  context.record.method = head.method;
+  context.record.path = head.path;
+  co_await serve(context);
+  finish_record(context);
+}
+
+void PublicApi::finish_record(Context& context) {
+  AccessRecord& record = context.record;
+  state_.metrics.responses_by_status[record.status] += 1;
+  if (!state_.options.access_log) return;
+  record.unix_ms = unix_ms();
+  record.model = context.model;
+  record.replica = context.replica;
+  record.end = context.end;
+  record.key_id = context.caller.key_id;
+  record.total_ms = std::chrono::duration<double, std::milli>(net::Clock::now() - context.arrived).count();
+  state_.access_log.record(record);
+}
+
+net::Task<> PublicApi::serve(Context& context) {
+  const net::RequestHead& head = context.exchange->request();
+  if (!same_origin(head.headers)) {
+    co_return co_await refuse(context, forbidden("Requests from pages of another origin are not accepted."));
+  }
+  // Without keys the loopback address is all that protects: a page on the web must not reach it by a name of its own.
+  if (!state_.options.auth && !host_is_local(net::header_or(head.headers, "host", ""))) {
+    co_return co_await refuse(context, forbidden("Without authentication the server is reached by address or 'localhost' only."));
+  }
+  if (state_.draining && head.path != "/metrics") {
+    ApiError error = overloaded("The server is shutting down.", "draining", 5);
+    error.close = true;
+    co_return co_await refuse(context, std::move(error));
+  }
+  const ApiMatch match = match_api(head.method, head.path);
+  if (match.rule == nullptr && !match.path_known && !is_api_path(head.path)) co_return co_await page(context);
+  auto caller = authenticate(head.headers, *state_.routes.current(), state_.options.auth, unix_ms());
+  const bool is_public = match.rule != nullptr && match.rule->access == Access::kPublic;
+  if (caller) {
+    context.caller = std::move(*caller);
+  } else if (!is_public) {
+    co_return co_await refuse(context, std::move(caller.error()));
+  }
+  if (!is_public && !context.caller.known) co_return co_await refuse(context, unauthorized());
+  if (match.rule == nullptr) {
+    ApiError error = match.path_known ? method_not_allowed(head.method, head.path, match.allowed)
+                                      : not_found(head.method, head.path);
+    co_return co_await refuse(context, std::move(error));
+  }
+  if (!allowed(match.rule->access, context.caller.known, context.caller.role)) {
+    co_return co_await refuse(context, forbidden("This key's role (" + std::string(wire::to_string(context.caller.role)) +
+                                                 ") does not allow " + head.method + " " + printable(head.path, 120) + "."));
+  }
+  co_await dispatch(context, match.rule->route);
+}
+
+net::Task<> PublicApi::dispatch(Context& context, ApiRoute route) {
+  switch (route) {
+    case ApiRoute::kChat: co_return co_await inference(context, Endpoint::kChat);
+    case ApiRoute::kCompletions: co_return co_await inference(context, Endpoint::kCompletion);
+    case ApiRoute::kEmbeddings: co_return co_await inference(context, Endpoint::kEmbedding);
+    case ApiRoute::kModels: co_return co_await list_models(context);
+    case ApiRoute::kModel: co_return co_await show_model(context);
+    case ApiRoute::kHealth: co_return co_await health(context);
+    case ApiRoute::kMetrics: co_return co_await metrics(context);
+    case ApiRoute::kController: co_return co_await relay_to_controller(context);
+  }
+}
+
+net::Task<> PublicApi::answer(Context& context, int status, std::string json) {
+  context.record.status = status;
+  net::ResponseHead head{status, context.headers};
+  head.headers.push_back({"content-type", "application/json"});
+  const Result<> sent = co_await context.exchange->respond(std::move(head), std::move(json));
+  static_cast<void>(sent);
+}
+
+net::Task<> PublicApi::refuse(Context& context, ApiError error) {
+  context.record.status = error.status;
+  context.end = error.code;
+  // A body that nobody will read: a large one is not worth keeping the connection for.
+  if (announced_length(context.exchange->request().headers) > kDiscardable) error.close = true;
+  net::ResponseHead head{error.status, context.headers};
+  for (net::Header& header : error_headers(error)) head.headers.push_back(std::move(header));
+  const Result<> sent = co_await context.exchange->respond(std::move(head), openai_error_body(error));
+  static_cast<void>(sent);
+}
+
+net::Task<> PublicApi::inference(Context& context, Endpoint endpoint) {
+  const net::RequestHead& head = context.exchange->request();
+  const std::size_t limit = state_.options.body_bytes_max;
+  if (net::find_header(head.headers, "content-encoding") != nullptr || !is_json(head.headers)) {
+    ApiError coded{.status = 415,
+                   .type = "invalid_request_error",
+                   .code = "unsupported_media_type",
+                   .message = "The body must be JSON (content-type: application/json), not compressed."};
+    co_return co_await refuse(context, std::move(coded));
+  }
+  if (announced_length(head.headers) > limit) co_return co_await refuse(context, body_too_large(limit));
+  auto body = co_await context.exchange->read_body(limit);
+  if (!body) {
+    if (body.error().code == ErrorCode::kTooLarge) co_return co_await refuse(context, body_too_large(limit));
+    if (body.error().code == ErrorCode::kTimeout) {
+      ApiError late{.status = 408, .type = "invalid_request_error", .code = "request_timeout", .message = "The body did not arrive in time."};
+      late.close = true;
+      co_return co_await refuse(context, std::move(late));
+    }
+    co_return co_await refuse(context, bad_request("The body could not be read: " + body.error().reason + "."));
+  }
+  auto request = parse_openai_request(endpoint, *body);
+  if (!request) co_return co_await refuse(context, std::move(request.error()));
+  const RoutesPtr routes = state_.routes.current();
+  const RouteModel* route = routes->find_model(request->model);
+  const RouteKey* key = routes->find_key(context.caller.key_id);
+  ModelPtr model = route != nullptr && key_allows(key, route->name) ? state_.dispatcher.find(route->name) : nullptr;
+  if (!model) {
+    std::vector<std::string> names;
+    for (const RouteModel& m : routes->table().models) {
+      if (key_allows(key, m.name)) names.push_back(m.name);
+    }
+    co_return co_await refuse(context, model_not_found(request->model, names));
+  }
+  const bool wants_embedding = endpoint == Endpoint::kEmbedding;
+  if ((route->kind == ModelKind::kEmbedding) != wants_embedding) {
+    co_return co_await refuse(context, bad_request("The model '" + model->name + "' is " +
+                                                       (wants_embedding ? "not an embedding model." : "an embedding model; use /v1/embeddings."),
+                                                   "model"));
+  }
+  if (const auto fits = check_against_context(*request, model->ctx_per_slot); !fits) {
+    co_return co_await refuse(context, bad_request("'" + fits.error().where + "' " + fits.error().reason + ".", fits.error().where));
+  }
+  const std::string* debug = net::find_header(head.headers, "x-aiv-debug");
+  Relay relay(state_, {.exchange = context.exchange,
+                       .caller = context.caller,
+                       .request = std::move(*request),
+                       .model = model,
+                       .request_id = context.request_id,
+                       .arrived = context.arrived,
+                       .headers = context.headers,
+                       .debug = debug != nullptr && *debug == "1" && context.caller.role == Role::kAdmin});
+  const RelayResult result = co_await relay.run();
+  AccessRecord& record = context.record;
+  record.status = result.status;
+  record.attempts = result.attempts;
+  record.queue_ms = result.queue_ms;
+  record.first_token_ms = result.first_token_ms;
+  record.prompt_tokens = result.usage.prompt_tokens + result.usage.cached_tokens;
+  record.generated_tokens = result.usage.generated_tokens;
+  context.model = model->name;
+  context.replica = result.replica;
+  context.end = result.end;
+}
+
+net::Task<> PublicApi::list_models(Context& context) {
+  const RoutesPtr routes = state_.routes.current();
+  const RouteKey* key = routes->find_key(context.caller.key_id);
+  std::string out = "{\"object\":\"list\",\"data\":[";
+  bool first = true;
+  for (const RouteModel& model : routes->table().models) {
+    if (!key_allows(key, model.name)) continue;
+    if (!first) out += ',';
+    first = false;
+    out += model_json(model);
+  }
+  out += "]}";
+  co_await answer(context, 200, std::move(out));
+}
+
+net::Task<> PublicApi::show_model(Context& context) {
+  const RoutesPtr routes = state_.routes.current();
+  const RouteKey* key = routes->find_key(context.caller.key_id);
+  const std::string name = context.exchange->request().path.substr(std::string_view("/v1/models/").size());
+  const RouteModel* model = routes->find_model(name);
+  if (model == nullptr || !key_allows(key, model->name)) co_return co_await refuse(context, model_not_found(name, {}));
+  co_await answer(context, 200, model_json(*model));
+}
+
+net::Task<> PublicApi::health(Context& context) {
+  // No detail: anybody may ask.
+  std::string out = "{\"status\":\"ok\",\"stale\":";
+  out += state_.controllers > 0 ? "false" : "true";
+  out += state_.options.auth ? ",\"auth\":true}" : ",\"auth\":false}";
+  co_await answer(context, 200, std::move(out));
+}
+
+net::Task<> PublicApi::metrics(Context& context) {
+  const auto nodes = state_.links.nodes();
+  const std::string text = metrics_text(state_.metrics, {.dispatcher = state_.dispatcher,
+                                                         .connections = state_.connections(),
+                                                         .nodes_up = nodes,
+                                                         .stale = state_.controllers == 0});
+  context.record.status = 200;
+  net::ResponseHead head{200, context.headers};
+  head.headers.push_back({"content-type", "text/plain; version=0.0.4; charset=utf-8"});
+  const Result<> sent = co_await context.exchange->respond(std::move(head), text);
+  static_cast<void>(sent);
+}
+
+net::Task<> PublicApi::relay_to_controller(Context& context) {
+  const net::RequestHead& head = context.exchange->request();
+  // Only our own word on who is asking goes along; of the client's headers just what describes its body.
+  net::RequestHead out{.method = head.method, .path = head.path, .query = head.query, .headers = {}};
+  out.headers.push_back({"x-aiv-actor", context.caller.key_id.empty() ? "anonymous" : context.caller.key_id});
+  out.headers.push_back({"x-aiv-role", context.caller.known ? std::string(wire::to_string(context.caller.role)) : "public"});
+  out.headers.push_back({"x-request-id", context.request_id});
+  for (const std::string_view passed : {"content-type", "accept", "if-none-match", "if-match", "last-event-id"}) {
+    if (const std::string* value = net::find_header(head.headers, passed)) out.headers.push_back({std::string(passed), *value});
+  }
+  const bool events = head.path.starts_with("/aiv/v1/events");
+  PipeOptions options{.body_bytes_max = state_.options.body_bytes_max,
+                      .head_time_max = net::seconds(60),
+                      .idle_forever = events,
+                      .add_to_answer = context.headers};
+  const PipeOutcome outcome = co_await pipe_exchange(context.exchange, state_.controller, std::move(out), std::move(options));
+  context.record.status = outcome.status;
+  if (outcome.status != 0) co_return;
+  if (outcome.error.code == ErrorCode::kTooLarge) co_return co_await refuse(context, body_too_large(state_.options.body_bytes_max));
+  if (context.exchange->gone()) co_return;
+  co_await refuse(context, overloaded("The controller is not available; models keep answering. It is restarted by the server.",
+                                      "controller_unavailable", 1));
+}
+
+net::Task<> PublicApi::page(Context& context) {
+  const net::RequestHead& head = context.exchange->request();
+  if (head.method != "GET" && head.method != "HEAD") {
+    co_return co_await refuse(context, not_found(head.method, head.path));
+  }
+  auto reply = answer_asset(head.path, net::header_or(head.headers, "accept-encoding", ""),
+                            net::header_or(head.headers, "if-none-match", ""));
+  if (!reply) co_return co_await refuse(context, not_found(head.method, head.path));
+  context.record.status = reply->head.status;
+  for (const net::Header& header : context.headers) reply->head.headers.push_back(header);
+  const Result<> sent = co_await context.exchange->respond(std::move(reply->head), std::string(reply->body));
+  static_cast<void>(sent);
+}
+
+}  // namespace aiv::gateway

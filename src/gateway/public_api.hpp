@@ -1,0 +1,57 @@
+// The public port: one handler that finds the route, asks who is calling, and answers or relays.
+//
+// Order (security): head within limits (net/http1) -> route -> key -> body within limits -> parse -> admission.
+// Authorisation comes before anything is looked up, so answers tell a stranger nothing.
+#pragma once
+#include <memory>
+
+#include "core/openai_request.hpp"
+#include "gateway/api_table.hpp"
+#include "gateway/auth.hpp"
+#include "gateway/state.hpp"
+
+namespace aiv::gateway {
+
+class PublicApi {
+ public:
+  explicit PublicApi(GatewayState& state) : state_(state) {}
+  net::Task<> handle(net::ExchangePtr exchange);
+
+ private:
+  struct Context {
+    net::ExchangePtr exchange;
+    Caller caller;
+    std::string request_id;
+    net::Clock::time_point arrived;
+    net::Headers headers;
+    AccessRecord record;
+    std::string model;  // what the record points to
+    std::string replica;
+    std::string end;
+  };
+  net::Task<> serve(Context& context);
+  net::Task<> dispatch(Context& context, ApiRoute route);
+  net::Task<> inference(Context& context, Endpoint endpoint);
+  net::Task<> list_models(Context& context);
+  net::Task<> show_model(Context& context);
+  net::Task<> health(Context& context);
+  net::Task<> metrics(Context& context);
+  net::Task<> relay_to_controller(Context& context);
+  net::Task<> page(Context& context);
+  net::Task<> answer(Context& context, int status, std::string json);
+  net::Task<> refuse(Context& context, ApiError error);
+  void finish_record(Context& context);
+
+  GatewayState& state_;
+};
+
+// Whether a browser's request may come from where it says (DNS rebinding, cross-site posts): `Host` must be a literal
+// address, localhost, or the name of a certificate we serve; an `Origin`, if present, must be of the same host.
+[[nodiscard]] bool same_origin(const net::Headers& headers);
+[[nodiscard]] bool host_is_local(std::string_view host);
+// A caller's own request id as we echo it: at most 128 visible ASCII characters, else empty.
+[[nodiscard]] std::string echoed_request_id(const net::Headers& headers);
+// The OpenAI object of one model.
+std::string model_json(const RouteModel& model);
+
+}  // namespace aiv::gateway

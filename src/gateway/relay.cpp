@@ -1,0 +1,494 @@
+#include "gateway/relay.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/log.hpp"
+#include "base/units.hpp"
+
+namespace aiv::gateway {
+namespace {
+
+using net::Clock;
+
+constexpr std::string_view kDone = "data: [DONE]\n\n";
+constexpr net::seconds kTrailerWait{2};
+constexpr net::seconds kErrorBodyWait{5};
+constexpr net::milliseconds kPaceMin{2000};
+
+double ms_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double, std::milli>(to - from).count();
+}
+
+Clock::duration ms(double value) { return std::chrono::milliseconds(static_cast<std::int64_t>(value)); }
+
+// What the engine itself answers for a request that it could not do; another replica would say the same.
+bool is_clients_fault(int status) { return status == 400 || status == 413 || status == 422 || status == 501; }
+
+}  // namespace
+
+void Relay::Presence::leave() {
+  gone = true;
+  if (upstream) upstream->cancel();
+  if (waiter) waiter->signal.notify();
+}
+
+Relay::Relay(GatewayState& state, InferenceCall call)
+    : state_(state),
+      call_(std::move(call)),
+      metrics_(state.metrics.model(call_.model->name)),
+      demand_{.model = call_.model,
+              .key_id = call_.caller.key_id,
+              .tenant = call_.caller.tenant,
+              .prompt_bytes = call_.request.prompt_bytes,
+              .max_tokens = call_.request.max_tokens},
+      last_write_(call_.arrived) {}
+
+Relay::~Relay() {
+  call_.exchange->on_gone(nullptr);
+  if (retrying_) state_.dispatcher.retry_ended();
+}
+
+net::Task<RelayResult> Relay::run() {
+  // The callback holds what it needs itself: it may come after this object is gone.
+  const auto presence = presence_;
+  call_.exchange->on_gone([presence] { presence->leave(); });
+  int refusals = 0;
+  while (co_await acquire()) {
+    result_.attempts += 1;
+    result_.replica = lease_->replica().id;
+    const Step step = co_await attempt();
+    presence_->upstream = nullptr;
+    const Replica* tried = &lease_->replica();
+    lease_.reset();
+    if (step == Step::kEnded) break;
+    if (step == Step::kRefused) {
+      result_.attempts -= 1;
+      if (++refusals >= kRefusalsMax) {
+        co_await fail_with(overloaded("The replicas refuse further requests.", "overloaded", 1));
+        break;
+      }
+      co_await net::sleep_for(kRefusedPause);
+      continue;
+    }
+    demand_.excluded.push_back(tried);
+    if (crashes_ >= kCrashesMax) {
+      ApiError poison{.status = 500,
+                      .type = "api_error",
+                      .code = "request_crashes_engine",
+                      .message = "Two engines ended while they worked on this request; it is not tried again.",
+                      .never_retry = true};
+      co_await fail_with(std::move(poison));
+      break;
+    }
+    if (result_.attempts >= kAttemptsMax || (!retrying_ && !state_.dispatcher.may_retry())) {
+      co_await fail_with(replica_failed("No replica could answer: " + failure_ + "."));
+      break;
+    }
+    if (!retrying_) state_.dispatcher.retry_started();
+    retrying_ = true;
+    forget_attempt();
+  }
+  co_return std::move(result_);
+}
+
+// Nothing of it has left, so the next attempt starts from nothing.
+void Relay::forget_attempt() {
+  in_.clear();
+  engine_error_.clear();
+  tokens_ = 0;
+  done_ = rename_ = model_seen_ = learned_ = pace_spoiled_ = false;
+}
+
+net::Task<bool> Relay::acquire() {
+  if (presence_->gone) {
+    cancelled();
+    co_return false;
+  }
+  const auto started = Clock::now();
+  lease_ = state_.dispatcher.try_bind(demand_);
+  if (lease_) co_return true;
+  if (!call_.request.stream && call_.model->replicas.empty() && call_.model->state != "failed") {
+    const std::string why = call_.model->reason.empty() ? "no replica is ready yet" : call_.model->reason;
+    co_await fail_with(overloaded("The model '" + call_.model->name + "' is " + call_.model->state + ": " + why,
+                                  "loading", 5));
+    co_return false;
+  }
+  auto queued = state_.dispatcher.enqueue(demand_);
+  if (!queued) {
+    if (!failure_.empty()) queued.error() = replica_failed("No replica could answer: " + failure_ + ".");
+    co_await fail_with(std::move(queued.error()));
+    co_return false;
+  }
+  const WaiterPtr waiter = *queued;
+  presence_->waiter = waiter;
+  while (!waiter->lease && !waiter->error && !presence_->gone) {
+    const auto deadline = call_.request.stream ? next_life_sign() : Clock::now() + net::seconds(60);
+    const bool notified = co_await waiter->signal.wait_until(deadline);
+    if (!notified && call_.request.stream) co_await life_sign();
+  }
+  presence_->waiter = nullptr;
+  result_.queue_ms += ms_between(started, Clock::now());
+  if (presence_->gone) {
+    state_.dispatcher.cancel(waiter);
+    cancelled();
+    co_return false;
+  }
+  if (waiter->error) {
+    co_await fail_with(std::move(*waiter->error));
+    co_return false;
+  }
+  lease_ = std::move(waiter->lease);
+  co_return true;
+}
+
+net::Task<Relay::Step> Relay::attempt() {
+  Replica& replica = lease_->replica();
+  link_ = state_.links.find(replica.node);
+  if (!link_) co_return failed("the link to its node is down");
+  net::RequestHead head{.method = "POST",
+                        .path = "/node/v1/replicas/" + replica.id + std::string(engine_path(call_.request.endpoint)),
+                        .query = {},
+                        .headers = {{"content-type", "application/json"}, {"x-request-id", call_.request_id}}};
+  auto opened = co_await link_->open(
+      std::move(head), engine_body(call_.request, lease_->slot().slot, lease_->slot().same_tenant));
+  if (!opened) co_return failed(opened.error().reason);
+  const net::ClientExchangePtr upstream = *opened;
+  presence_->upstream = upstream;
+  if (presence_->gone) co_return cancelled();
+
+  const auto limit = Clock::now() + first_limit();
+  while (true) {
+    const auto deadline = call_.request.stream ? std::min(limit, next_life_sign()) : limit;
+    auto answer = co_await upstream->head(deadline);
+    if (presence_->gone) co_return cancelled();
+    if (answer) {
+      if (answer->status != 200) co_return co_await read_failure(upstream, std::move(*answer));
+      break;
+    }
+    if (answer.error().code == ErrorCode::kRefused) co_return Step::kRefused;
+    if (answer.error().code != ErrorCode::kTimeout) co_return failed(answer.error().reason);
+    if (Clock::now() >= limit) co_return failed("it did not answer in time", true);
+    co_await life_sign();
+  }
+  if (call_.request.stream) co_return co_await relay_stream(upstream);
+  co_return co_await relay_whole(upstream);
+}
+
+net::Task<Relay::Step> Relay::read_failure(net::ClientExchangePtr upstream, net::ResponseHead head) {
+  if (net::find_header(head.headers, "aiv-refused") != nullptr) co_return Step::kRefused;
+  const auto body = co_await upstream->read_body(std::size_t{256} << 10, Clock::now() + kErrorBodyWait);
+  if (presence_->gone) co_return cancelled();
+  ApiError error = from_engine_error(head.status, body ? *body : std::string());
+  if (is_clients_fault(head.status)) {
+    co_await fail_with(std::move(error));
+    co_return Step::kEnded;
+  }
+  if (head.status == 401 || head.status == 403) {
+    log_error("engine.refused_us", {{"replica", lease_->replica().id}, {"status", head.status}});
+  }
+  co_return failed("it answered with status " + std::to_string(head.status) + " (" + printable(error.message, 200) + ")");
+}
+
+net::Task<Relay::Step> Relay::relay_whole(net::ClientExchangePtr upstream) {
+  const auto body = co_await upstream->read_body(kAnswerBytesMax, Clock::now() + first_limit());
+  if (presence_->gone) co_return cancelled();
+  if (!body) co_return failed(body.error().reason, body.error().code == ErrorCode::kTimeout);
+  const std::string end = net::header_or(upstream->trailers(), "aiv-end", "");
+  if (end != "complete") {
+    if (end.starts_with("engine-exit")) ++crashes_;
+    co_return failed(end.empty() ? "its answer was cut off" : "its answer was cut off (" + printable(end, 80) + ")");
+  }
+  learn(*body);
+  result_.end = std::string(find_json_string(*body, "finish_reason").value_or("stop"));
+  result_.first_token_ms = ms_between(call_.arrived, Clock::now());
+  std::string out;
+  append_with_model(out, *body, call_.request.model);
+  net::ResponseHead head{200, answer_headers()};
+  head.headers.push_back({"content-type", "application/json"});
+  result_.status = 200;
+  const Result<> sent = co_await call_.exchange->respond(std::move(head), std::move(out));
+  if (!sent) co_return cancelled();
+  count_success();
+  co_return Step::kEnded;
+}
+
+net::Task<Relay::Step> Relay::relay_stream(net::ClientExchangePtr upstream) {
+  auto last_event = Clock::now();
+  while (true) {
+    const auto limit = last_event + stall_limit();
+    const Result<bool> more = co_await upstream->read_some(in_, std::min(limit, next_life_sign()));
+    if (presence_->gone) co_return cancelled();
+    if (!more && more.error().code == ErrorCode::kTimeout) {
+      if (Clock::now() >= limit) co_return co_await stream_failed("it stopped sending");
+      co_await life_sign();
+      continue;
+    }
+    if (!more) co_return co_await stream_failed(more.error().reason);
+    if (!*more) co_return co_await end_stream(upstream);
+    last_event = Clock::now();
+    const bool sound = scan_events();
+    sample_pace(last_event);
+    if (!co_await send_events()) co_return cancelled();
+    if (!sound) co_return co_await stream_failed("the engine reported an error");
+    if (in_.size() > kEventBytesMax) co_return co_await stream_failed("an event is too large");
+  }
+}
+
+// The engine's body has ended: with its terminator it is whole, without it is broken.
+net::Task<Relay::Step> Relay::end_stream(net::ClientExchangePtr upstream) {
+  const std::string end = net::header_or(upstream->trailers(), "aiv-end", "");
+  if (!done_) {
+    if (end.starts_with("engine-exit")) ++crashes_;
+    co_return co_await stream_failed(end.empty() || end == "complete" ? "its answer was cut off"
+                                                                      : "its answer was cut off (" + printable(end, 80) + ")");
+  }
+  const Result<> finished = co_await call_.exchange->finish();
+  if (!finished) co_return cancelled();
+  count_success();
+  co_return Step::kEnded;
+}
+
+// Splits what has arrived into events; what may leave is in_[0, whole_) or, where something was left out or changed,
+// out_.
+bool Relay::scan_events() {
+  std::size_t run = 0;  // start of what is not yet copied, when copied_
+  whole_ = 0;
+  copied_ = false;
+  out_.clear();
+  const std::string_view in = in_;
+  bool sound = true;
+  const auto leave_out = [&](std::size_t until) {
+    out_.append(in.substr(run, whole_ - run));
+    run = until;
+    copied_ = true;
+  };
+  while (const std::size_t size = next_event(in.substr(whole_))) {
+    const std::string_view event = in.substr(whole_, size);
+    const SseEvent kind = classify_event(event);
+    if (kind == SseEvent::kError) {
+      engine_error_ = event_data(event);
+      leave_out(whole_ + size);
+      whole_ += size;
+      sound = false;
+      break;
+    }
+    if (kind == SseEvent::kComment || done_) {  // our own comments keep the connection alive
+      leave_out(whole_ + size);
+      whole_ += size;
+      continue;
+    }
+    if (kind == SseEvent::kDone) {
+      done_ = true;
+    } else {
+      pass_event(event);
+      if (kind == SseEvent::kToken) ++tokens_;
+      if (kind == SseEvent::kFinish) result_.end = std::string(find_json_string(event, "finish_reason").value_or(""));
+      if (kind != SseEvent::kToken) learn(event_data(event));
+      if (rename_) {
+        leave_out(whole_ + size);
+        append_with_model(out_, event, call_.request.model);
+      }
+    }
+    whole_ += size;
+  }
+  if (copied_) out_.append(in.substr(run, whole_ - run));
+  return sound;
+}
+
+void Relay::pass_event(std::string_view event) {
+  if (model_seen_) return;
+  model_seen_ = true;
+  const auto model = find_json_string(event, "model");
+  rename_ = model && *model != call_.request.model;
+  first_token_at_ = pace_since_ = Clock::now();
+  pace_tokens_ = 0;
+  result_.first_token_ms = ms_between(call_.arrived, first_token_at_);
+  metrics_.time_to_first_token.observe(result_.first_token_ms / 1000.0);
+}
+
+// The engine's own figures, once per answer: what the rates and the accounting are learned from.
+void Relay::learn(std::string_view json) {
+  const auto timings = find_timings(json);
+  if (!timings) return;
+  // Prefer figures with times; the usage chunk and the timings come in the same event or one after the other.
+  if (learned_ && timings->generated_ms <= 0) return;
+  learned_ = true;
+  result_.usage = *timings;
+  Replica& replica = lease_->replica();
+  replica.speed.observe_prefill(timings->prompt_tokens, timings->prompt_ms);
+  replica.speed.observe_decode(timings->generated_tokens, timings->generated_ms, replica.ledger.busy());
+}
+
+// Speed while it streams: a card that slows down is seen before a long answer ends.
+void Relay::sample_pace(Clock::time_point now) {
+  if (!model_seen_ || now - pace_since_ < kPaceMin) return;
+  const std::int64_t tokens = tokens_ - pace_tokens_;
+  if (tokens < kMinSampleTokens) return;
+  Replica& replica = lease_->replica();
+  if (!pace_spoiled_) replica.speed.observe_decode(tokens, ms_between(pace_since_, now), replica.ledger.busy());
+  pace_since_ = now;
+  pace_tokens_ = tokens_;
+  pace_spoiled_ = false;
+}
+
+net::Task<bool> Relay::send_events() {
+  const std::string_view bytes = copied_ ? std::string_view(out_) : std::string_view(in_).substr(0, whole_);
+  bool sent = true;
+  if (!bytes.empty()) {
+    sent = co_await send(bytes);
+    relayed_ = true;
+  }
+  in_.erase(0, whole_);
+  whole_ = 0;
+  co_return sent;
+}
+
+net::Task<bool> Relay::send(std::string_view bytes) {
+  if (!head_sent_) {
+    head_sent_ = true;
+    result_.status = 200;
+    const Result<> started = co_await call_.exchange->start(stream_head());
+    if (!started) co_return false;
+  }
+  const auto before = Clock::now();
+  const Result<> written = co_await call_.exchange->write(bytes);
+  last_write_ = Clock::now();
+  if (last_write_ - before > net::milliseconds(50)) pace_spoiled_ = true;
+  co_return written.has_value();
+}
+
+net::Task<> Relay::life_sign() {
+  if (!call_.request.stream || presence_->gone || Clock::now() < next_life_sign()) co_return;
+  co_await send(": keep-alive\n\n");
+}
+
+net::Task<Relay::Step> Relay::stream_failed(std::string reason) {
+  if (!relayed_) co_return failed(reason);
+  const Step penalty = failed(reason);
+  static_cast<void>(penalty);
+  metrics_.streams_broken += 1;
+  ApiError error = replica_failed("The replica failed in the middle of the answer: " + reason + ".");
+  if (!engine_error_.empty()) error = from_engine_error(200, engine_error_);
+  co_await fail_with(std::move(error));
+  co_return Step::kEnded;
+}
+
+net::Task<> Relay::fail_with(ApiError error) {
+  result_.end = error.code.empty() ? "error" : error.code;
+  metrics_.failures_by_code[result_.end] += 1;
+  if (retrying_) metrics_.failovers_failed += 1;
+  if (head_sent_) {
+    const bool sent = co_await send(openai_error_event(error));
+    if (sent) {
+      const Result<> finished = co_await call_.exchange->finish();
+      static_cast<void>(finished);
+    }
+    co_return;
+  }
+  result_.status = error.status;
+  net::ResponseHead head{error.status, answer_headers()};
+  for (net::Header& header : error_headers(error)) head.headers.push_back(std::move(header));
+  const Result<> sent = co_await call_.exchange->respond(std::move(head), openai_error_body(error));
+  static_cast<void>(sent);
+}
+
+Relay::Step Relay::failed(std::string reason, bool stalled) {
+  Replica& replica = lease_->replica();
+  failure_ = std::move(reason);
+  replica.failures += 1;
+  // A link that went down says nothing of the replica: it is unreachable until the link is back, then usable at once.
+  if (state_.links.find(replica.node) == link_ && link_) replica.ejection.failed(monotonic_ms());
+  log_warn("replica.failed", {{"replica", replica.id},
+                              {"node", replica.node},
+                              {"request", call_.request_id},
+                              {"reason", printable(failure_, 300)},
+                              {"stalled", stalled},
+                              {"tokens", tokens_}});
+  return Step::kRetry;
+}
+
+Relay::Step Relay::cancelled() {
+  result_.end = "cancelled";
+  if (result_.status == 0) result_.status = 499;  // as nginx logs it: nobody is there to read a status
+  metrics_.cancelled += 1;
+  return Step::kEnded;
+}
+
+void Relay::count_success() {
+  Replica& replica = lease_->replica();
+  replica.ejection.succeeded();
+  const auto now = Clock::now();
+  const EngineTimings& usage = result_.usage;
+  const std::int64_t prompt = usage.prompt_tokens + usage.cached_tokens;
+  const std::int64_t generated = usage.generated_tokens > 0 ? usage.generated_tokens : tokens_;
+  result_.usage.generated_tokens = generated;
+  Model& model = *call_.model;
+  model.answers += 1;
+  if (generated > 0) model.output_tokens.observe(static_cast<double>(generated));
+  if (prompt > 0) {
+    model.prompt_tokens.observe(static_cast<double>(prompt));
+    const auto bytes = static_cast<double>(std::max<std::size_t>(call_.request.prompt_bytes, 1));
+    model.tokens_per_byte.observe(std::min(1.0, static_cast<double>(prompt) / bytes));
+  }
+  metrics_.prompt_tokens += static_cast<std::uint64_t>(prompt);
+  metrics_.generation_tokens += static_cast<std::uint64_t>(generated);
+  const double total_s = ms_between(call_.arrived, now) / 1000.0;
+  metrics_.e2e_request_latency.observe(total_s);
+  metrics_.queue_time.observe(result_.queue_ms / 1000.0);
+  if (call_.request.stream && generated > 1) {
+    metrics_.inter_token_latency.observe(ms_between(first_token_at_, now) / 1000.0 / static_cast<double>(generated - 1));
+  }
+  if (!call_.request.stream) metrics_.time_to_first_token.observe(total_s);
+  metrics_.success_by_finish_reason[result_.end] += 1;
+  if (retrying_) metrics_.failovers_recovered += 1;
+}
+
+net::Headers Relay::answer_headers() const {
+  net::Headers headers = call_.headers;
+  if (call_.debug) {
+    headers.push_back({"x-aiv-replica", result_.replica});
+    headers.push_back({"x-aiv-attempts", std::to_string(result_.attempts)});
+  }
+  return headers;
+}
+
+net::ResponseHead Relay::stream_head() const {
+  net::ResponseHead head{200, answer_headers()};
+  head.headers.push_back({"content-type", "text/event-stream"});
+  head.headers.push_back({"cache-control", "no-cache"});
+  head.headers.push_back({"x-accel-buffering", "no"});
+  return head;
+}
+
+Clock::time_point Relay::next_life_sign() const {
+  return head_sent_ ? last_write_ + net::milliseconds(state_.options.keep_alive_ms)
+                    : call_.arrived + net::milliseconds(state_.options.head_hold_ms);
+}
+
+// How long the first token (of a stream) or the whole answer may take.
+Clock::duration Relay::first_limit() const {
+  const RouteTerms& terms = lease_->terms();
+  if (!call_.request.stream) {
+    // Nothing arrives before the end, so only a multiple of the longest answer asked for can be a limit.
+    const double tokens = static_cast<double>(call_.request.max_tokens > 0 ? call_.request.max_tokens
+                                              : call_.model->ctx_per_slot > 0 ? call_.model->ctx_per_slot : 4096);
+    const Replica& replica = lease_->replica();
+    const double decode = tokens * 1000.0 / (replica.speed.decode_per_s() * batch_factor(replica.ledger.slots()));
+    return ms(std::clamp(3.0 * (terms.prefill_ms + decode), 60'000.0, 3'600'000.0));
+  }
+  const bool alone = !state_.dispatcher.has_alternative(demand_, lease_->replica());
+  const double least = alone ? state_.options.stall_alone_ms : state_.options.stall_ms_min;
+  return ms(std::clamp(3.0 * (terms.prefill_ms + 1000.0), least, 3'600'000.0));
+}
+
+Clock::duration Relay::stall_limit() const {
+  constexpr double kBatchTokens = 2048;  // a neighbour's prompt: nobody gets a token while one batch of it runs
+  const bool alone = !relayed_ && !state_.dispatcher.has_alternative(demand_, lease_->replica());
+  const double least = alone ? state_.options.stall_alone_ms : state_.options.stall_ms_min;
+  const double batch_ms = kBatchTokens * 1000.0 / lease_->replica().speed.prefill_per_s();
+  return ms(std::clamp(3.0 * batch_ms, least, 600'000.0));
+}
+
+}  // namespace aiv::gateway

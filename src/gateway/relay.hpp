@@ -1,0 +1,126 @@
+// One inference request from its checked form to the end of its answer: a slot, an attempt on a replica, and what to
+// do when that breaks.
+//
+// RULES
+// - Bytes are relayed as they came; JSON is looked at only for the end, errors and timings.
+// - The head of a stream is held until the engine's first event or 5 s, so that until then every failure has its
+//   proper status. After that comments keep the connection alive.
+// - A replica that fails before anything was relayed is replaced (at most 3 attempts, within the retry budget). Later
+//   the stream ends with one error event and without [DONE]: a broken stream never looks complete.
+// - An engine's answer counts as whole only with its terminator ([DONE], or the trailer `aiv-end: complete`).
+// - When the client leaves, the upstream exchange is cancelled at once, at every stage.
+// - A request under which two engines exited goes nowhere again.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "core/openai_request.hpp"
+#include "gateway/auth.hpp"
+#include "gateway/sse.hpp"
+#include "gateway/state.hpp"
+
+namespace aiv::gateway {
+
+inline constexpr int kAttemptsMax = 3;
+inline constexpr int kRefusalsMax = 100;           // "no slot": the ledger and the agent disagree for a moment
+inline constexpr net::milliseconds kRefusedPause{20};
+inline constexpr int kCrashesMax = 2;
+inline constexpr std::size_t kAnswerBytesMax = std::size_t{64} << 20;
+inline constexpr std::size_t kEventBytesMax = std::size_t{4} << 20;
+
+struct InferenceCall {
+  net::ExchangePtr exchange;
+  Caller caller;
+  CheckedRequest request;
+  ModelPtr model;
+  std::string request_id;
+  net::Clock::time_point arrived;
+  net::Headers headers;  // of every answer (x-request-id ...)
+  bool debug = false;    // say which replica answered
+};
+
+struct RelayResult {
+  int status = 0;
+  std::string replica{};
+  int attempts = 0;
+  double queue_ms = 0;
+  double first_token_ms = 0;
+  EngineTimings usage;
+  std::string end{};  // finish reason, "cancelled", or an error's code
+};
+
+class Relay {
+ public:
+  Relay(GatewayState& state, InferenceCall call);
+  ~Relay();
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
+  net::Task<RelayResult> run();
+
+ private:
+  enum class Step { kEnded, kRetry, kRefused };
+  // What the client's leaving must reach, wherever the relay waits just then.
+  struct Presence {
+    bool gone = false;
+    net::ClientExchangePtr upstream;
+    WaiterPtr waiter;
+    void leave();
+  };
+
+  net::Task<bool> acquire();
+  net::Task<Step> attempt();
+  net::Task<Step> read_failure(net::ClientExchangePtr upstream, net::ResponseHead head);
+  net::Task<Step> relay_whole(net::ClientExchangePtr upstream);
+  net::Task<Step> relay_stream(net::ClientExchangePtr upstream);
+  net::Task<Step> end_stream(net::ClientExchangePtr upstream);
+  net::Task<Step> stream_failed(std::string reason);
+  net::Task<bool> send_events();
+  net::Task<bool> send(std::string_view bytes);
+  net::Task<> life_sign();
+  net::Task<> fail_with(ApiError error);
+
+  bool scan_events();  // false: an error event came
+  void pass_event(std::string_view event);
+  void learn(std::string_view json);
+  void sample_pace(net::Clock::time_point now);
+  void count_success();
+  void forget_attempt();
+  Step failed(std::string reason, bool stalled = false);
+  Step cancelled();
+  net::ResponseHead stream_head() const;
+  net::Headers answer_headers() const;
+  [[nodiscard]] net::Clock::time_point next_life_sign() const;
+  [[nodiscard]] net::Clock::duration first_limit() const;
+  [[nodiscard]] net::Clock::duration stall_limit() const;
+
+  GatewayState& state_;
+  InferenceCall call_;
+  ModelMetrics& metrics_;
+  Demand demand_;
+  std::shared_ptr<Presence> presence_ = std::make_shared<Presence>();
+  LeasePtr lease_;
+  net::H2Ptr link_;
+  RelayResult result_;
+  std::string failure_;          // why the last attempt failed
+  std::string engine_error_;     // the error event, as it came
+  int crashes_ = 0;
+  bool retrying_ = false;        // counts in the retry budget
+  bool head_sent_ = false;
+  bool relayed_ = false;         // something of the answer has left: no retry any more
+  bool done_ = false;            // [DONE] came
+  bool rename_ = false;          // the engine calls the model otherwise than the client
+  bool model_seen_ = false;
+  bool learned_ = false;
+  std::int64_t tokens_ = 0;
+  net::Clock::time_point last_write_;
+  net::Clock::time_point first_token_at_;
+  net::Clock::time_point pace_since_;
+  std::int64_t pace_tokens_ = 0;
+  bool pace_spoiled_ = false;    // the client took bytes slowly: its pace, not the engine's
+  std::string in_;
+  std::string out_;              // what leaves next, unless it is all of in_'s whole events
+  std::size_t whole_ = 0;        // bytes of in_ that are whole events
+  bool copied_ = false;
+};
+
+}  // namespace aiv::gateway

@@ -1,0 +1,26 @@
+#include "gateway/state.hpp"
+
+#include <fmt/format.h>
+
+namespace aiv::gateway {
+
+GatewayState::GatewayState(net::Executor loop, GatewayOptions settings)
+    : executor(loop),
+      options(std::move(settings)),
+      routes(loop, options.data_dir + "/gateway/routes.json"),
+      links(loop, options.cluster),
+      dispatcher(loop, [this](const std::string& node) { return links.up(node); }),
+      controller(loop, "unix:" + options.data_dir + "/run/controller.sock"),
+      access_log(loop, options.access_log ? options.data_dir + "/logs/access.log" : std::string()) {
+  links.on_change([this](const std::string&, bool) { dispatcher.pump_all(); });
+}
+
+std::string GatewayState::next_request_id() {
+  // splitmix64 (Steele, Lea, Flood 2014) over a counter: a bijection, so no number comes twice.
+  std::uint64_t z = request_seed + ++request_count * 0x9e3779b97f4a7c15ULL;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+  return fmt::format("req-{:016x}", z ^ (z >> 31));
+}
+
+}  // namespace aiv::gateway
