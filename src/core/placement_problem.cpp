@@ -114,7 +114,8 @@ void compile_models(const PlanInput& input, Problem& problem, Maps& maps) {
     const auto m = static_cast<Index>(problem.models.size());
     maps.models.emplace(model.id, m);
     ModelData data;
-    data.weight = std::llround(model.weight * problem.scale);
+    // What counts a little must not count nothing.
+    data.weight = std::max<Score>(model.weight > 0 ? 1 : 0, std::llround(model.weight * problem.scale));
     data.quality_weight = std::llround(std::min(model.weight, 1e9) * 64);
     data.min_replicas = model.min_replicas;
     data.max_replicas = model.max_replicas;

@@ -11,6 +11,7 @@ namespace {
 constexpr std::int64_t kIdleMax = 2000;      // steps without a new best before the search returns to the best
 constexpr std::int64_t kStopAskedEvery = 64;  // steps between two looks at the safety stop
 constexpr std::size_t kRuinNodeMax = 24;     // replicas removed from one node
+constexpr std::size_t kRestartNodesMax = 12;
 
 class Searcher {
  public:
@@ -159,6 +160,11 @@ class Searcher {
   }
 
   void ruin() {
+    // A small cluster is now and then built anew from nothing: some optima differ everywhere from what is there.
+    if (nodes_.size() <= kRestartNodesMax && prng_.chance(1, 32)) {
+      for (const Index n : nodes_) ruin_node(n);
+      return;
+    }
     switch (prng_.below(8)) {
       case 0:
       case 1:
@@ -226,7 +232,7 @@ class Searcher {
     }
     std::sort(touched_models_.begin(), touched_models_.end());
     touched_models_.erase(std::unique(touched_models_.begin(), touched_models_.end()), touched_models_.end());
-    Refill how{.search = random_search(), .random_taste = true, .noise = 0.3};
+    Refill how{.search = random_search(), .random_taste = prng_.chance(3, 4), .noise = prng_.chance(1, 4) ? 0.9 : 0.3};
     refill(state_, touched_models_, how);
   }
 
