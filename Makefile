@@ -9,26 +9,33 @@ SHELL := /bin/bash
 ARGS ?=
 PRESET ?= release
 export AIV_ENGINE
-.PHONY: run build test check-asan check-clang format bench gpu-check gpu-check-pack clean help
+.PHONY: run build engine test check-asan check-clang format bench gpu-check gpu-check-pack clean help
 
 run: ## everything it takes, then `aiv dev` (ARGS="...")
 	@scripts/setup.sh build run
 	@scripts/link-engine.sh $(PRESET)
 	@scripts/build-web.sh
 	@scripts/build.sh $(PRESET) product
-	@exec build/$(PRESET)/bin/aiv dev $(ARGS)
+	@scripts/demo-model.sh $(PRESET)
+	@exec scripts/run.sh $(PRESET) $(ARGS)
 
 build: ## the product with its page and engine, tests too
 	@scripts/setup.sh build run test bench
 	@scripts/link-engine.sh $(PRESET)
 	@scripts/build-web.sh
 	@scripts/build.sh $(PRESET)
+	@scripts/demo-model.sh $(PRESET)
+
+engine: ## the engine only
+	@scripts/setup.sh build run
+	@scripts/link-engine.sh $(PRESET)
 
 test: ## all tests, real engine included (ARGS="..." goes to ctest)
 	@scripts/setup.sh build run test bench
 	@scripts/link-engine.sh $(PRESET)
 	@scripts/build-web.sh
 	@scripts/build.sh $(PRESET)
+	@scripts/demo-model.sh $(PRESET)
 	@scripts/run-tests.sh $(PRESET) $(ARGS)
 
 check-asan: ## unit tests under AddressSanitizer and UBSan
