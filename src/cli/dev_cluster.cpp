@@ -25,7 +25,7 @@ constexpr auto kModelsLimit = net::seconds(300);
 constexpr auto kStopLimit = net::seconds(15);
 constexpr int kNodeCertificateDays = 30;
 // A cluster for development must not leave engines behind when its parent is killed.
-constexpr int kOrphanLimitMs = 15'000;
+constexpr const char* kOrphanLimit = "15s";
 
 void say(const std::string& text) { std::cerr << "aiv dev: " << text << "\n"; }
 
@@ -174,10 +174,10 @@ Result<> DevCluster::start_node(Node& node) {
   if (!files) return std::unexpected(files.error());
   net::SpawnOptions options;
   options.program = own_program();
-  options.arguments = {"node",   "--id",   node.id,     "--server", fmt::format("tcp:127.0.0.1:{}", link_port_),
+  options.arguments = {"node",   "--id",   node.id,     "--server", fmt::format("127.0.0.1:{}", link_port_),
                        "--data", dir,      "--ca",      files->ca,  "--cert",
                        files->cert, "--key", files->key, "--engine", settings_.engine,
-                       "--stop-engines", "--orphan-limit-ms", std::to_string(kOrphanLimitMs)};
+                       "--stop-engines", "--orphan-limit", kOrphanLimit};
   if (!settings_.engine_dir.empty()) options.arguments.insert(options.arguments.end(), {"--engine-dir", settings_.engine_dir});
   if (!node.gpus.empty()) options.arguments.insert(options.arguments.end(), {"--gpus", node.gpus});
   options.environment = net::own_environment();

@@ -6,6 +6,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/units.hpp"
 #include "cli/api_client.hpp"
 #include "cli/commands.hpp"
 #include "cli/supervise.hpp"
@@ -20,6 +21,7 @@ namespace {
 constexpr auto kStartLimit = net::seconds(30);
 constexpr auto kStopLimit = net::seconds(35);
 constexpr int kServerCertificateDays = 365;
+constexpr int kNodeCertificateDays = 90;
 
 struct ServerSettings {
   std::string data;
@@ -210,6 +212,30 @@ int run_controller_process(const ServerSettings& settings) {
   return controller::run_controller(options);
 }
 
+// Makes what a node on another machine needs to join: its certificate and key, and the authority's certificate.
+int issue_node(const std::string& data, const std::string& node, const std::string& out) {
+  if (node.empty() || node.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=
+                          std::string::npos) {
+    report({ErrorCode::kInvalidArgument, "a node's name has letters, digits, '-', '_' and '.'", printable(node)});
+    return static_cast<int>(ExitCode::kUsage);
+  }
+  std::error_code ignored;
+  if (!std::filesystem::exists(data + "/ca/ca.key", ignored)) {
+    return report({ErrorCode::kNotFound, "no server has been started with this data directory yet", data},
+                  "aiv server --data " + data);
+  }
+  const auto files = net::ensure_certificate(data + "/ca", "node/" + node, out, "node", kNodeCertificateDays);
+  if (!files) return report(files.error());
+  const auto authority = read_file(files->ca, 64 * 1024);
+  const auto copied = authority ? write_file_durably(out + "/ca.pem", *authority, 0644)
+                                : Result<>(std::unexpected(authority.error()));
+  if (!copied) return report(copied.error());
+  print(fmt::format("Copy {} to {} (the key is secret), and run there:\n"
+                    "  aiv node --id {} --server HOST:PORT --data DIR --ca ca.pem --cert node.pem --key node.key\n",
+                    out, node, node));
+  return 0;
+}
+
 std::string default_data() {
   const char* base = std::getenv("XDG_DATA_HOME");
   const char* home = std::getenv("HOME");
@@ -241,7 +267,17 @@ void add_server_command(CLI::App& app, int& exit_code) {
         ->check(CLI::Range(2500, 3'600'000))
         ->capture_default_str();
   }
-  verb->callback([settings, &exit_code] { exit_code = run_server(*settings); });
+  verb->require_subcommand(0, 1);
+  CLI::App* issue = verb->add_subcommand("issue-node", "Make the certificate with which a node on another machine joins");
+  auto node = std::make_shared<std::string>();
+  auto out = std::make_shared<std::string>();
+  issue->add_option("node", *node, "Name of the node")->required();
+  issue->add_option("--out", *out, "Folder for ca.pem, node.pem and node.key")->required();
+  issue->add_option("--data", settings->data, "Data directory of the server")->capture_default_str();
+  issue->callback([settings, node, out, &exit_code] { exit_code = issue_node(settings->data, *node, *out); });
+  verb->callback([settings, verb, &exit_code] {
+    if (verb->get_subcommands().empty()) exit_code = run_server(*settings);
+  });
   gateway->callback([settings, &exit_code] { exit_code = run_gateway_process(*settings); });
   controller->callback([settings, &exit_code] { exit_code = run_controller_process(*settings); });
 }
