@@ -164,6 +164,7 @@ struct DeploymentErased {
 struct NodePut {  // settings of an admin
   std::string id;
   bool draining = false;
+  std::string failure_domain;
 };
 struct NodeErased {
   std::string id;

@@ -257,6 +257,7 @@ struct TakeIn {
       work.tell(put.draining ? "node.drained" : "node.undrained", "node/" + put.id, "asked for by an operator");
     }
     node.draining = put.draining;
+    node.failure_domain = put.failure_domain;
     state.dirty = true;
   }
   void operator()(const event::NodeErased& erased) const { erase_node(work, erased.id); }

@@ -1,0 +1,401 @@
+#include "controller/cluster.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/hash.hpp"
+#include "base/log.hpp"
+#include "base/units.hpp"
+#include "wire/model_file.hpp"
+
+namespace aiv::controller {
+
+namespace {
+
+constexpr std::size_t kWritesPerTxn = 64;
+constexpr std::int64_t kAuditKept = 10'000;
+
+std::string audit_key(std::int64_t n) { return fmt::format("{}{:016}", kAuditPrefix, n); }
+
+bool is_write(const Command& command) {
+  return std::holds_alternative<command::SavePlacement>(command) ||
+         std::holds_alternative<command::ErasePlacement>(command);
+}
+
+// What a GGUF's header says; an unreadable one stays registered with the reason.
+void read_facts(ModelRecord& model) {
+  if (model.engine == EngineKind::kFake) return;
+  auto facts = read_model_file(model.path);
+  if (!facts) {
+    model.error = facts.error().message();
+    return;
+  }
+  model.facts = std::make_shared<const ModelFacts>(*std::move(facts));
+}
+
+}  // namespace
+
+Cluster::Cluster(net::Executor executor, std::unique_ptr<Store> store, ClusterOptions options)
+    : executor_(executor),
+      store_(std::move(store)),
+      options_(std::move(options)),
+      work_(executor),
+      change_done_(executor) {
+  state_.detector = FailureDetector(options_.detector);
+  state_.settings = options_.reconcile;
+  state_.settings.auth_required = options_.auth_required;
+}
+
+Instant Cluster::now() {
+  const auto steady = std::chrono::steady_clock::now().time_since_epoch();
+  const auto unix_time = std::chrono::system_clock::now().time_since_epoch();
+  return {std::chrono::duration_cast<std::chrono::milliseconds>(steady).count(),
+          std::chrono::duration_cast<std::chrono::milliseconds>(unix_time).count()};
+}
+
+void Cluster::tell(std::string kind, std::string subject, std::string reason, std::string cause) {
+  log_info(kind, {{"subject", subject}, {"reason", reason}, {"cause", cause}});
+  events_.add({0, now().unix_ms, std::move(kind), std::move(subject), std::move(reason), std::move(cause)});
+}
+
+std::int64_t Cluster::revision_of(const std::string& key) const {
+  const auto it = revisions_.find(key);
+  return it == revisions_.end() ? 0 : it->second;
+}
+
+std::string Cluster::read_only_reason() const {
+  if (fenced_) return "another server has taken the lead";
+  return read_only_;
+}
+
+const NodeDesired* Cluster::desired_for(const std::string& node) const {
+  const auto it = desired_.find(node);
+  return it == desired_.end() ? nullptr : &it->second;
+}
+
+net::Task<TxnResult> Cluster::run_txn(Txn txn) {
+  auto shared = std::make_shared<std::pair<Txn, TxnResult>>(std::move(txn), TxnResult{});
+  std::function<void()> job = [store = store_, shared] { shared->second = store->txn(shared->first); };
+  co_await net::run_blocking(std::move(job));
+  co_return std::move(shared->second);
+}
+
+net::Task<RangeResult> Cluster::read_prefix(std::string prefix) {
+  auto shared = std::make_shared<Result<RangeResult>>();
+  std::function<void()> job = [store = store_, shared, prefix] { *shared = store->range(prefix, prefix_end(prefix)); };
+  co_await net::run_blocking(std::move(job));
+  if (!*shared) {
+    read_only_ = shared->error().reason;
+    co_return RangeResult{};
+  }
+  co_return std::move(**shared);
+}
+
+// A compare-and-swap record; each start of a single server takes a new epoch by the same code as a fail-over would.
+net::Task<Result<>> Cluster::take_leadership() {
+  const RangeResult leader = co_await read_prefix(kLeaderKey);
+  const RangeResult epoch = co_await read_prefix(kEpochKey);
+  std::int64_t last = 0;
+  if (!epoch.kvs.empty()) {
+    const auto json = parse_json(epoch.kvs.front().value);
+    if (!json || !json->is_number_integer()) co_return fail(ErrorCode::kCorrupt, "is not a number", kEpochKey);
+    last = json->get<std::int64_t>();
+  }
+  Txn txn;
+  txn.compares.push_back(leader.kvs.empty() ? Compare::absent(kLeaderKey)
+                                            : Compare::mod_rev_is(kLeaderKey, leader.kvs.front().mod_rev));
+  txn.compares.push_back(epoch.kvs.empty() ? Compare::absent(kEpochKey)
+                                           : Compare::mod_rev_is(kEpochKey, epoch.kvs.front().mod_rev));
+  Json record;
+  record["holder"] = options_.server_id;
+  record["epoch"] = last + 1;
+  record["seq"] = 0;
+  txn.ops.push_back(Op::put(kLeaderKey, dump_json(record)));
+  txn.ops.push_back(Op::put(kEpochKey, std::to_string(last + 1)));
+  TxnResult taken = co_await run_txn(std::move(txn));
+  if (taken.outcome == TxnOutcome::kCompareFailed) {
+    co_return fail(ErrorCode::kConflict, "another server took the lead at the same moment; start again");
+  }
+  if (!taken.committed()) {
+    read_only_ = taken.reason;
+    co_return Result<>{};
+  }
+  state_.epoch = last + 1;
+  epoch_mod_rev_ = taken.rev;
+  revision_ = taken.rev;
+  co_return Result<>{};
+}
+
+void Cluster::read_keys(const RangeResult& rows, std::vector<Event>& events) {
+  event::KeysPut put;
+  for (const KeyValue& kv : rows.kvs) {
+    auto record = key_from_text(kv.value);
+    if (!record) {
+      refused_.push_back(kv.key + ": " + record.error().message());
+      continue;
+    }
+    revisions_[kv.key] = kv.mod_rev;
+    put.keys.push_back(record->key);
+    keys_[record->key.id] = *std::move(record);
+  }
+  events.emplace_back(std::move(put));
+}
+
+net::Task<> Cluster::read_state() {
+  std::vector<Event> events;
+  const RangeResult models = co_await read_prefix(kModelPrefix);
+  for (const KeyValue& kv : models.kvs) {
+    auto model = model_from_text(kv.value);
+    if (!model) {
+      refused_.push_back(kv.key + ": " + model.error().message());
+      continue;
+    }
+    revisions_[kv.key] = kv.mod_rev;
+    auto shared = std::make_shared<ModelRecord>(*std::move(model));
+    std::function<void()> job = [shared] { read_facts(*shared); };
+    co_await net::run_blocking(std::move(job));
+    state_.models[shared->id] = *shared;
+  }
+  const RangeResult deployments = co_await read_prefix(kDeploymentPrefix);
+  for (const KeyValue& kv : deployments.kvs) {
+    revisions_[kv.key] = kv.mod_rev;
+    auto deployment = deployment_from_text(kv.value);
+    if (deployment) {
+      state_.deployments[deployment->name] = *deployment;
+    } else {
+      refused_.push_back(kv.key + ": " + deployment.error().message());
+    }
+  }
+  const RangeResult placements = co_await read_prefix(kPlacementPrefix);
+  for (const KeyValue& kv : placements.kvs) {
+    auto placement = placement_from_text(kv.value);
+    if (placement) {
+      state_.placements[placement->spec.id] = *placement;
+    } else {
+      refused_.push_back(kv.key + ": " + placement.error().message());
+    }
+  }
+  const RangeResult nodes = co_await read_prefix(kNodePrefix);
+  for (const KeyValue& kv : nodes.kvs) {
+    revisions_[kv.key] = kv.mod_rev;
+    auto node = node_from_text(kv.value);
+    if (!node) {
+      refused_.push_back(kv.key + ": " + node.error().message());
+      continue;
+    }
+    NodeRecord& record = state_.nodes[node->id];
+    record.id = node->id;
+    record.draining = node->draining;
+    record.failure_domain = node->failure_domain;
+  }
+  const RangeResult keys = co_await read_prefix(kKeyPrefix);
+  read_keys(keys, events);
+  const RangeResult audit = co_await read_prefix(kAuditPrefix);
+  if (!audit.kvs.empty()) {
+    audit_no_ = std::stoll("0" + audit.kvs.back().key.substr(std::string(kAuditPrefix).size()));
+  }
+  revision_ = std::max(revision_, audit.rev);
+  for (const Event& event : events) take(event);
+}
+
+net::Task<Result<>> Cluster::load() {
+  if (auto status = store_->status(); status.health == StoreHealth::kReadOnly) {
+    read_only_ = status.reason;
+  } else if (auto taken = co_await take_leadership(); !taken) {
+    co_return taken;
+  }
+  state_.frozen_writes = !read_only_.empty();
+  events_.begin(state_.epoch);
+  co_await read_state();
+  for (const std::string& refused : refused_) {
+    // Its replicas keep running: a record that cannot be read decides nothing.
+    log_error("state.record_refused", {{"record", refused}});
+    events_.add({0, now().unix_ms, "state.record_refused", "server/" + options_.server_id, refused, ""});
+  }
+  // A record that is not understood may stand for a replica that runs: nothing may be unloaded on that account.
+  if (!refused_.empty() && read_only_.empty()) {
+    read_only_ = "the state holds " + std::to_string(refused_.size()) + " records that this version cannot read (" +
+                 refused_.front() + "): repair or delete them; nothing is changed until then";
+    state_.frozen_writes = true;
+  }
+  if (!read_only_.empty()) log_error("state.read_only", {{"reason", read_only_}});
+  take(event::Start{});
+  tell("controller.started", "server/" + options_.server_id,
+       "epoch " + std::to_string(state_.epoch) + ", revision " + std::to_string(revision_) + ", " +
+           std::to_string(state_.deployments.size()) + " deployments, " + std::to_string(state_.placements.size()) +
+           " replicas");
+  co_return Result<>{};
+}
+
+void Cluster::take(const Event& event) {
+  if (fenced_) return;
+  for (Command& command : step(state_, event, now())) {
+    // Words are said at once: only effects wait for the disk.
+    if (const auto* words = std::get_if<command::Tell>(&command)) {
+      tell(words->kind, words->subject, words->reason, words->cause);
+    } else {
+      commands_.push_back(std::move(command));
+    }
+  }
+  if (!commands_.empty()) work_.notify();
+}
+
+void Cluster::fenced(const std::string& reason) {
+  if (fenced_) return;
+  fenced_ = true;
+  commands_.clear();
+  log_error("controller.fenced", {{"reason", reason}});
+  if (on_fenced) on_fenced(reason);
+}
+
+void Cluster::perform(const Command& command) {
+  if (!leads() || !refused_.empty()) return;
+  if (const auto* desired = std::get_if<command::PublishDesired>(&command)) {
+    desired_[desired->document.node] = desired->document;
+    if (on_desired) on_desired(desired->document.node);
+  } else if (const auto* routes = std::get_if<command::PublishRoutes>(&command)) {
+    routes_ = routes->table;
+    if (on_routes) on_routes();
+  }
+}
+
+void Cluster::note_committed(const Txn& txn, std::int64_t rev) {
+  revision_ = std::max(revision_, rev);
+  for (const Op& op : txn.ops) {
+    if (op.kind == Op::Kind::kPut) {
+      revisions_[op.key] = rev;
+    } else {
+      revisions_.erase(op.key);
+    }
+  }
+}
+
+// The writes at the head of the queue, in one transaction. False when the store did not take them (they stay).
+net::Task<bool> Cluster::write_batch() {
+  Txn txn;
+  txn.compares.push_back(Compare::mod_rev_is(kEpochKey, epoch_mod_rev_));
+  std::map<std::string, Op> ops;  // the last word on a key wins
+  std::size_t count = 0;
+  for (; count < commands_.size() && is_write(commands_[count]) && ops.size() < kWritesPerTxn; ++count) {
+    if (const auto* save = std::get_if<command::SavePlacement>(&commands_[count])) {
+      const std::string key = kPlacementPrefix + save->placement.spec.id;
+      ops.insert_or_assign(key, Op::put(key, placement_to_text(save->placement)));
+    } else {
+      const std::string key = kPlacementPrefix + std::get<command::ErasePlacement>(commands_[count]).id;
+      ops.insert_or_assign(key, Op::erase(key));
+    }
+  }
+  for (auto& [key, op] : ops) txn.ops.push_back(std::move(op));
+  const Txn sent = txn;
+  const TxnResult result = co_await run_txn(std::move(txn));
+  if (result.committed()) {
+    note_committed(sent, result.rev);
+    count = std::min(count, commands_.size());  // a fence that fell meanwhile has emptied it
+    commands_.erase(commands_.begin(), commands_.begin() + static_cast<std::ptrdiff_t>(count));
+    if (!read_only_.empty() && refused_.empty()) {
+      log_info("state.writable");
+      read_only_.clear();
+      state_.frozen_writes = false;
+    }
+    co_return true;
+  }
+  if (result.outcome == TxnOutcome::kCompareFailed) {
+    fenced("a newer epoch is in the state");
+    co_return false;
+  }
+  if (read_only_ != result.reason) log_error("state.read_only", {{"reason", result.reason}});
+  read_only_ = result.reason.empty() ? "the state takes no writes" : result.reason;
+  state_.frozen_writes = true;
+  co_return false;
+}
+
+net::Task<> Cluster::run() {
+  while (!stopping_ && !fenced_) {
+    if (commands_.empty()) {
+      co_await work_.wait();
+      continue;
+    }
+    if (!is_write(commands_.front())) {
+      const Command command = std::move(commands_.front());
+      commands_.pop_front();
+      perform(command);
+      continue;
+    }
+    if (!leads()) {
+      commands_.clear();
+      continue;
+    }
+    const bool written = co_await write_batch();
+    if (!written && !fenced_) co_await net::sleep_for(net::seconds(1));
+  }
+}
+
+net::Task<Result<std::int64_t>> Cluster::change(Change change) {
+  while (changing_) co_await change_done_.wait_until(net::Clock::now() + net::seconds(1));
+  if (const std::string reason = read_only_reason(); !reason.empty() && (!leads() || !refused_.empty())) {
+    co_return fail(ErrorCode::kUnavailable, reason, "none");
+  }
+  changing_ = true;
+  change.txn.compares.push_back(Compare::mod_rev_is(kEpochKey, epoch_mod_rev_));
+  const std::int64_t n = ++audit_no_;
+  Json audit;
+  audit["n"] = n;
+  audit["time"] = rfc3339(now().unix_ms);
+  audit["actor"] = printable(change.actor, 128);
+  audit["action"] = change.action;
+  audit["object"] = change.object;
+  change.txn.ops.push_back(Op::put(audit_key(n), dump_json(audit)));
+  if (n > kAuditKept) change.txn.ops.push_back(Op::erase(audit_key(n - kAuditKept)));
+  const TxnResult result = co_await run_txn(change.txn);
+  changing_ = false;
+  change_done_.notify();
+  switch (result.outcome) {
+    case TxnOutcome::kCommitted: break;
+    case TxnOutcome::kCompareFailed: {
+      for (const KeyValue& kv : result.current) {
+        if (kv.key == kEpochKey && kv.mod_rev != epoch_mod_rev_) fenced("a newer epoch is in the state");
+      }
+      co_return fail(ErrorCode::kConflict, "it was changed meanwhile");
+    }
+    case TxnOutcome::kUnknown: co_return fail(ErrorCode::kUnavailable, result.reason, "unknown");
+    case TxnOutcome::kUnavailable: co_return fail(ErrorCode::kUnavailable, result.reason, "none");
+    case TxnOutcome::kInvalid: co_return fail(ErrorCode::kTooLarge, result.reason);
+  }
+  note_committed(change.txn, result.rev);
+  for (const Op& op : change.txn.ops) {
+    if (!op.key.starts_with(kKeyPrefix)) continue;
+    const std::string id = op.key.substr(std::string(kKeyPrefix).size());
+    if (op.kind == Op::Kind::kDelete) {
+      keys_.erase(id);
+    } else if (auto record = key_from_text(op.value)) {
+      keys_[id] = *std::move(record);
+    }
+  }
+  if (change.txn.ops.front().key.starts_with(kKeyPrefix)) {
+    event::KeysPut put;
+    for (const auto& [id, record] : keys_) put.keys.push_back(record.key);
+    take(put);
+  }
+  for (const Event& event : change.events) take(event);
+  tell(change.action, change.object, "by " + (change.actor.empty() ? "an operator" : printable(change.actor, 64)));
+  co_return result.rev;
+}
+
+net::Task<> Cluster::resign() {
+  if (!leads()) co_return;
+  Json record;
+  record["holder"] = "";
+  record["epoch"] = state_.epoch;
+  record["seq"] = 0;
+  Txn txn{{Compare::mod_rev_is(kEpochKey, epoch_mod_rev_)}, {Op::put(kLeaderKey, dump_json(record))}};
+  co_await run_txn(std::move(txn));
+}
+
+void Cluster::stop() {
+  stopping_ = true;
+  work_.notify();
+}
+
+}  // namespace aiv::controller

@@ -1,0 +1,300 @@
+#include "controller/gateway_link.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "base/log.hpp"
+#include "base/units.hpp"
+#include "controller/observed_check.hpp"
+#include "wire/documents.hpp"
+
+namespace aiv::controller {
+
+namespace {
+
+constexpr std::size_t kLineBytesMax = 4 * 1024 * 1024;
+constexpr auto kHeard = net::milliseconds(1000);
+constexpr auto kAnswerLimit = net::seconds(10);
+
+// Takes whole lines off the front of `buffer`.
+template <class OnLine>
+void take_lines(std::string& buffer, OnLine&& on_line) {
+  std::size_t from = 0;
+  for (std::size_t at = buffer.find('\n'); at != std::string::npos; at = buffer.find('\n', from)) {
+    if (at > from) on_line(buffer.substr(from, at - from));
+    from = at + 1;
+  }
+  buffer.erase(0, from);
+}
+
+net::RequestHead head_of(std::string method, std::string path) {
+  return {std::move(method), std::move(path), {}, {{"content-type", "application/json"}}};
+}
+
+}  // namespace
+
+GatewayLink::GatewayLink(net::Executor executor, Cluster& cluster, std::string address)
+    : executor_(executor), cluster_(cluster), address_(std::move(address)), routes_changed_(executor) {
+  cluster_.on_desired = [this](const std::string& node) {
+    const auto session = sessions_.find(node);
+    if (session != sessions_.end()) session->second->changed.notify();
+  };
+  cluster_.on_routes = [this] { routes_changed_.notify(); };
+}
+
+bool GatewayLink::gateway_heard() const {
+  return connection_ != nullptr && net::Clock::now() - last_line_ < kHeard;
+}
+
+void GatewayLink::stop() {
+  stopping_ = true;
+  drop_sessions();
+  if (connection_) connection_->close("the controller stops");
+}
+
+net::Task<> GatewayLink::run_connection(net::H2Ptr connection) {
+  const Error ended = co_await connection->run();
+  log_info("gateway.connection_ended", {{"reason", ended.message()}});
+}
+
+net::Task<> GatewayLink::run() {
+  auto wait = net::milliseconds(50);
+  while (!stopping_) {
+    auto dialled = co_await net::dial(address_, nullptr, net::seconds(3));
+    if (dialled) {
+      net::H2Ptr connection = net::H2Connection::client(*std::move(dialled));
+      connection_ = connection;
+      net::spawn(executor_, run_connection(connection), "gateway connection");
+      net::spawn(executor_, push_routes(connection), "route push");
+      const auto began = net::Clock::now();
+      co_await serve(connection);
+      connection->close("the links stream ended");
+      connection_ = nullptr;
+      routes_changed_.notify();
+      drop_sessions();
+      if (net::Clock::now() - began > net::seconds(5)) wait = net::milliseconds(50);
+    }
+    if (stopping_) co_return;
+    co_await net::sleep_for(wait);
+    wait = std::min(wait * 2, net::milliseconds(1000));
+  }
+}
+
+net::Task<> GatewayLink::serve(net::H2Ptr connection) {
+  auto opened = co_await connection->open(head_of("GET", "/internal/v1/links"), "");
+  if (!opened) co_return;
+  net::ClientExchangePtr exchange = std::move(*opened);
+  auto head = co_await exchange->head(net::Clock::now() + kAnswerLimit);
+  if (!head || head->status != 200) {
+    log_warn("gateway.links_refused", {{"reason", head ? std::to_string(head->status) : head.error().message()}});
+    co_return;
+  }
+  log_info("gateway.connected");
+  last_line_ = net::Clock::now();
+  std::string buffer;
+  while (!stopping_) {
+    // The gateway ticks four times a second; ten seconds without a byte is a dead one.
+    auto more = co_await exchange->read_some(buffer, net::Clock::now() + net::seconds(10));
+    if (!more || !*more || buffer.size() > kLineBytesMax) co_return;
+    last_line_ = net::Clock::now();
+    take_lines(buffer, [this](const std::string& line) { on_links_line(line); });
+  }
+}
+
+void GatewayLink::on_links_line(const std::string& line) {
+  const auto json = parse_json(line);
+  if (!json || !json->is_object()) {
+    log_warn("gateway.line_refused", {{"reason", json ? "is not an object" : json.error().message()}});
+    return;
+  }
+  JsonReader reader(*json, "links");
+  const std::string type = reader.string("type", 64);
+  if (type == "tick") return;
+  if (type == "up") {
+    node_up(reader.string("node", 256));
+  } else if (type == "down") {
+    const std::string node = reader.string("node", 256);
+    node_down(node, reader.string_or("reason", "", 1024));
+  } else if (type == "links") {
+    std::set<std::string> up;
+    for (const Json& entry : reader.array("nodes")) {
+      if (entry.is_string()) up.insert(entry.get<std::string>());
+      if (entry.is_object() && entry.contains("node") && entry["node"].is_string()) {
+        up.insert(entry["node"].get<std::string>());
+      }
+    }
+    for (const std::string& node : up) node_up(node);
+  }
+}
+
+void GatewayLink::node_up(const std::string& node) {
+  if (auto name = check_name(node); !name) {
+    log_warn("node.name_refused", {{"reason", name.error().message()}});
+    return;
+  }
+  if (const auto old = sessions_.find(node); old != sessions_.end()) {
+    old->second->up = false;
+    old->second->changed.notify();
+  }
+  auto session = std::make_shared<Session>(executor_);
+  sessions_[node] = session;
+  cluster_.take(event::LinkUp{node});
+  net::spawn(executor_, observe(node, session), "observe " + node);
+  net::spawn(executor_, push_desired(node, session), "desired " + node);
+}
+
+void GatewayLink::node_down(const std::string& node, const std::string& reason) {
+  const auto it = sessions_.find(node);
+  if (it == sessions_.end()) return;
+  it->second->up = false;
+  it->second->changed.notify();
+  sessions_.erase(it);
+  cluster_.take(event::LinkDown{node, reason == "goodbye"});
+}
+
+// The gateway is gone, not the nodes: the detector is not told.
+void GatewayLink::drop_sessions() {
+  for (auto& [node, session] : sessions_) {
+    session->up = false;
+    session->changed.notify();
+  }
+  sessions_.clear();
+}
+
+net::Task<> GatewayLink::observe(std::string node, SessionPtr session) {
+  while (session->up && !stopping_) {
+    co_await observe_once(node, session);
+    if (session->up && !stopping_) co_await net::sleep_for(net::milliseconds(200));
+  }
+}
+
+net::Task<> GatewayLink::observe_once(std::string node, SessionPtr session) {
+  net::H2Ptr connection = connection_;
+  if (!connection) co_return;
+  auto opened = co_await connection->open(head_of("GET", "/internal/v1/nodes/" + node + "/node/v1/observe"), "");
+  if (!opened) co_return;
+  net::ClientExchangePtr exchange = std::move(*opened);
+  auto head = co_await exchange->head(net::Clock::now() + kAnswerLimit);
+  if (!head || head->status != 200) co_return;
+  std::string buffer;
+  while (session->up && !stopping_) {
+    auto more = co_await exchange->read_some(buffer, net::Clock::now() + net::seconds(5));
+    if (!session->up || !more || !*more) co_return;
+    if (buffer.size() > kLineBytesMax) {
+      log_warn("node.line_too_long", {{"node", node}});
+      co_return;
+    }
+    take_lines(buffer, [this, &node](const std::string& line) { on_observe_line(node, line); });
+  }
+}
+
+void GatewayLink::on_observe_line(const std::string& node, const std::string& line) {
+  // Most lines are heartbeats: no tree is built for them.
+  if (line.starts_with(R"({"type":"heartbeat")")) {
+    cluster_.take(event::Heartbeat{node});
+    return;
+  }
+  const auto json = parse_json(line);
+  if (!json || !json->is_object()) {
+    log_warn("node.line_refused", {{"node", node}, {"reason", json ? "is not an object" : json.error().message()}});
+    return;
+  }
+  JsonReader reader(*json, "observe");
+  const std::string type = reader.string("type", 64);
+  if (type == "heartbeat") {
+    cluster_.take(event::Heartbeat{node});
+    return;
+  }
+  if (type != "observed") return;
+  auto document = wire::node_observed_from_json(reader.object("document"));
+  if (!document) {
+    log_warn("node.document_refused", {{"node", node}, {"reason", document.error().message()}});
+    return;
+  }
+  // Which node it is says the link's certificate, never the document.
+  if (auto sound = check_observed(*document, node); !sound) {
+    cluster_.tell("node.document_refused", "node/" + node, sound.error().message());
+    return;
+  }
+  cluster_.take(event::Observed{*std::move(document)});
+}
+
+net::Task<> GatewayLink::push_desired(std::string node, SessionPtr session) {
+  while (session->up && !stopping_) {
+    const NodeDesired* newest = cluster_.desired_for(node);
+    if (newest == nullptr || newest->version <= session->acknowledged) {
+      co_await session->changed.wait();
+      continue;
+    }
+    NodeDesired document = *newest;
+    const bool settled = co_await push_once(node, std::move(document), session);
+    if (!settled && session->up) co_await net::sleep_for(net::milliseconds(200));
+  }
+}
+
+// True when the document needs no further try.
+net::Task<bool> GatewayLink::push_once(std::string node, NodeDesired document, SessionPtr session) {
+  net::H2Ptr connection = connection_;
+  if (!connection) co_return false;
+  auto opened = co_await connection->open(head_of("PUT", "/internal/v1/nodes/" + node + "/node/v1/desired"),
+                                          dump_json(wire::to_json(document)));
+  if (!opened) co_return false;
+  net::ClientExchangePtr exchange = std::move(*opened);
+  const auto deadline = net::Clock::now() + kAnswerLimit;
+  auto head = co_await exchange->head(deadline);
+  if (!head) co_return false;
+  auto body = co_await exchange->read_body(64 * 1024, deadline);
+  if (head->status == 200) {
+    session->acknowledged = document.version;
+    log_debug("desired.applied", {{"node", node}, {"epoch", document.version.epoch}, {"rev", document.version.rev}});
+    co_return true;
+  }
+  if (head->status == 409) {
+    const auto json = parse_json(body.value_or("{}"));
+    std::int64_t epoch = 0;
+    if (json && json->is_object() && json->contains("highest") && (*json)["highest"].is_object()) {
+      epoch = (*json)["highest"].value("epoch", std::int64_t{0});
+    }
+    if (epoch > document.version.epoch) {
+      cluster_.tell("node.newer_epoch", "node/" + node,
+                    "it obeys epoch " + std::to_string(epoch) + ", this controller is " +
+                        std::to_string(document.version.epoch) + ": another cluster's node, or an older state");
+    }
+    session->acknowledged = document.version;
+    co_return true;
+  }
+  if (head->status == 422) {
+    cluster_.tell("node.desired_refused", "node/" + node, printable(body.value_or(""), 512));
+    session->acknowledged = document.version;
+    co_return true;
+  }
+  co_return false;
+}
+
+net::Task<> GatewayLink::push_routes(net::H2Ptr connection) {
+  Version sent;
+  while (connection == connection_ && !stopping_) {
+    const RouteTable* newest = cluster_.routes();
+    if (newest == nullptr || newest->version <= sent) {
+      co_await routes_changed_.wait();
+      continue;
+    }
+    const RouteTable table = *newest;
+    auto opened = co_await connection->open(head_of("PUT", "/internal/v1/routes"), dump_json(wire::to_json(table)));
+    if (!opened) co_return;
+    net::ClientExchangePtr exchange = std::move(*opened);
+    const auto deadline = net::Clock::now() + kAnswerLimit;
+    auto head = co_await exchange->head(deadline);
+    if (!head) co_return;
+    auto body = co_await exchange->read_body(64 * 1024, deadline);
+    if (head->status / 100 == 2 || head->status == 409) {
+      if (head->status == 409) log_warn("routes.refused", {{"reason", printable(body.value_or(""), 256)}});
+      sent = table.version;
+    } else {
+      log_warn("routes.push_failed", {{"status", head->status}, {"reason", printable(body.value_or(""), 256)}});
+      co_await net::sleep_for(net::milliseconds(500));
+    }
+  }
+}
+
+}  // namespace aiv::controller

@@ -1,0 +1,204 @@
+#include "controller/records.hpp"
+
+#include <algorithm>
+
+#include "wire/documents.hpp"
+
+namespace aiv::controller {
+
+namespace {
+
+Result<ModelKind> kind_from(JsonReader& reader) {
+  const std::string text = reader.string("kind");
+  for (const ModelKind kind : {ModelKind::kChat, ModelKind::kEmbedding, ModelKind::kRerank}) {
+    if (wire::to_string(kind) == text) return kind;
+  }
+  reader.fail_at("kind", "is not a kind of model that this version knows");
+  return ModelKind::kChat;
+}
+
+Result<EngineKind> engine_from(JsonReader& reader) {
+  const std::string text = reader.string("engine");
+  for (const EngineKind kind : {EngineKind::kLlama, EngineKind::kFake}) {
+    if (wire::to_string(kind) == text) return kind;
+  }
+  reader.fail_at("engine", "is not an engine that this version knows");
+  return EngineKind::kLlama;
+}
+
+constexpr std::int64_t kNumberMax = std::int64_t{1} << 62;
+
+template <class T>
+Result<T> finished(const JsonReader& reader, T value) {
+  if (!reader.ok()) return fail(ErrorCode::kCorrupt, reader.error().reason, reader.error().where);
+  return value;
+}
+
+}  // namespace
+
+std::string model_to_text(const ModelRecord& model) {
+  Json json;
+  json["id"] = model.id;
+  json["path"] = model.path;
+  json["digest"] = model.digest;
+  json["size_bytes"] = model.size_bytes;
+  json["engine"] = wire::to_string(model.engine);
+  json["kind"] = wire::to_string(model.kind);
+  json["created_ms"] = model.created_ms;
+  return dump_json(json);
+}
+
+Result<ModelRecord> model_from_text(const std::string& text) {
+  auto json = parse_json(text);
+  if (!json) return std::unexpected(json.error());
+  JsonReader reader(*json, "model");
+  ModelRecord model;
+  model.id = reader.string("id");
+  model.path = reader.string("path");
+  model.digest = reader.string_or("digest", "");
+  model.size_bytes = reader.integer("size_bytes", 0, kNumberMax);
+  model.engine = *engine_from(reader);
+  model.kind = *kind_from(reader);
+  model.created_ms = reader.integer_or("created_ms", 0, 0, kNumberMax);
+  if (reader.ok() && model.engine == EngineKind::kFake) {
+    auto fake = parse_fake_model(model.path);
+    if (!fake) return fail(ErrorCode::kCorrupt, fake.error().reason, "model.path");
+    model.fake = *fake;
+  }
+  return finished(reader, std::move(model));
+}
+
+std::string deployment_to_text(const Deployment& d) {
+  Json json;
+  json["name"] = d.name;
+  json["model"] = d.model;
+  json["replicas_min"] = d.replicas_min;
+  json["replicas_max"] = d.replicas_max;
+  json["ctx"] = d.ctx;
+  json["slots"] = d.slots;
+  json["ubatch"] = d.ubatch;
+  json["flash_attn"] = d.flash_attn;
+  json["cache_type_k"] = d.cache_type_k;
+  json["cache_type_v"] = d.cache_type_v;
+  json["generation"] = d.generation;
+  json["created_ms"] = d.created_ms;
+  return dump_json(json);
+}
+
+Result<Deployment> deployment_from_text(const std::string& text) {
+  auto json = parse_json(text);
+  if (!json) return std::unexpected(json.error());
+  JsonReader reader(*json, "deployment");
+  Deployment d;
+  d.name = reader.string("name");
+  d.model = reader.string("model");
+  d.replicas_min = static_cast<int>(reader.integer("replicas_min", 0, 10'000));
+  d.replicas_max = static_cast<int>(reader.integer("replicas_max", 0, 10'000));
+  d.ctx = reader.integer_or("ctx", 0, 0, kNumberMax);
+  d.slots = static_cast<int>(reader.integer_or("slots", 0, 0, 1'000));
+  d.ubatch = static_cast<int>(reader.integer_or("ubatch", d.ubatch, 1, 65'536));
+  d.flash_attn = reader.boolean_or("flash_attn", true);
+  d.cache_type_k = reader.string_or("cache_type_k", "f16", 16);
+  d.cache_type_v = reader.string_or("cache_type_v", "f16", 16);
+  d.generation = reader.integer_or("generation", 1, 1, kNumberMax);
+  d.created_ms = reader.integer_or("created_ms", 0, 0, kNumberMax);
+  return finished(reader, std::move(d));
+}
+
+std::string placement_to_text(const Placement& placement) {
+  Json json;
+  json["node"] = placement.node;
+  json["spec"] = wire::to_json(placement.spec);
+  json["variant"] = placement.variant;
+  json["generation"] = placement.generation;
+  json["created_ms"] = placement.created_ms;
+  json["why"] = placement.why;
+  return dump_json(json);
+}
+
+Result<Placement> placement_from_text(const std::string& text) {
+  auto json = parse_json(text);
+  if (!json) return std::unexpected(json.error());
+  JsonReader reader(*json, "placement");
+  Placement placement;
+  placement.node = reader.string("node");
+  placement.variant = reader.string("variant");
+  placement.generation = reader.integer("generation", 0, kNumberMax);
+  placement.created_ms = reader.integer_or("created_ms", 0, 0, kNumberMax);
+  placement.why = reader.string_or("why", "", 65'536);
+  auto spec = wire::replica_spec_from_json(reader.object("spec"), "placement.spec");
+  if (!reader.ok()) return finished(reader, std::move(placement));
+  if (!spec) return std::unexpected(spec.error());
+  placement.spec = *std::move(spec);
+  return placement;
+}
+
+std::string key_to_text(const KeyRecord& record) {
+  Json json;
+  json["id"] = record.key.id;
+  json["secret_sha256"] = record.key.secret_sha256;
+  json["name"] = record.key.name;
+  json["role"] = wire::to_string(record.key.role);
+  json["models"] = record.key.models;
+  json["expires_at_ms"] = record.key.expires_at_ms;
+  json["disabled"] = record.key.disabled;
+  json["created_ms"] = record.created_ms;
+  return dump_json(json);
+}
+
+Result<KeyRecord> key_from_text(const std::string& text) {
+  auto json = parse_json(text);
+  if (!json) return std::unexpected(json.error());
+  JsonReader reader(*json, "key");
+  KeyRecord record;
+  record.key.id = reader.string("id");
+  record.key.secret_sha256 = reader.string("secret_sha256");
+  record.key.name = reader.string_or("name", "");
+  const auto role = wire::role_from_string(reader.string("role"));
+  if (!role) reader.fail_at("role", "is not a role that this version knows");
+  record.key.role = role.value_or(Role::kUser);
+  for (const Json& model : reader.array("models", false)) {
+    if (model.is_string()) record.key.models.push_back(model.get<std::string>());
+  }
+  record.key.expires_at_ms = reader.integer_or("expires_at_ms", 0, 0, kNumberMax);
+  record.key.disabled = reader.boolean_or("disabled", false);
+  record.created_ms = reader.integer_or("created_ms", 0, 0, kNumberMax);
+  return finished(reader, std::move(record));
+}
+
+std::string node_to_text(const NodeSettings& node) {
+  Json json;
+  json["id"] = node.id;
+  json["draining"] = node.draining;
+  json["failure_domain"] = node.failure_domain;
+  return dump_json(json);
+}
+
+Result<NodeSettings> node_from_text(const std::string& text) {
+  auto json = parse_json(text);
+  if (!json) return std::unexpected(json.error());
+  JsonReader reader(*json, "node");
+  NodeSettings node;
+  node.id = reader.string("id");
+  node.draining = reader.boolean_or("draining", false);
+  node.failure_domain = reader.string_or("failure_domain", "");
+  return finished(reader, std::move(node));
+}
+
+Result<> check_name(std::string_view name) {
+  const auto letter_or_digit = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  };
+  if (name.empty()) return fail(ErrorCode::kInvalidArgument, "is empty");
+  if (name.size() > 128) return fail(ErrorCode::kInvalidArgument, "has more than 128 characters");
+  if (!letter_or_digit(name.front())) return fail(ErrorCode::kInvalidArgument, "must begin with a letter or a digit");
+  const bool allowed = std::ranges::all_of(
+      name, [&](char c) { return letter_or_digit(c) || c == '.' || c == '_' || c == ':' || c == '/' || c == '-'; });
+  if (!allowed) return fail(ErrorCode::kInvalidArgument, "may hold letters, digits and . _ : / - only");
+  if (name.contains("..") || name.contains("//") || name.back() == '/') {
+    return fail(ErrorCode::kInvalidArgument, "may not hold \"..\" or \"//\", nor end with \"/\"");
+  }
+  return {};
+}
+
+}  // namespace aiv::controller
