@@ -1,0 +1,128 @@
+// Our own API, /aiv/v1: one table says which routes there are and who may call them; nothing else registers a handler.
+//
+// The gateway has authenticated the caller; it passes on who it is (x-aiv-actor) and as what (x-aiv-role). Authorisation
+// comes before look-up, validation and the reading of the body. Lists are {"items":[..],"revision":N}; an unknown field
+// in a request is refused by name; errors are {"error":{"code","message","try"}}.
+#pragma once
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "controller/cluster.hpp"
+#include "net/http.hpp"
+
+namespace aiv::controller {
+
+enum class Access { kPublic, kUser, kOperator, kAdmin };
+[[nodiscard]] std::string_view to_string(Access access);
+
+struct ApiRequest {
+  std::string method;
+  std::string path;
+  std::string query;
+  std::string actor;
+  std::string body;
+  std::vector<std::string> arguments;  // of the pattern's {..}
+};
+
+struct ApiReply {
+  int status = 200;
+  Json body;
+};
+
+struct ApiContext;
+
+// One entry: `pattern` has {name} for a segment and {name*} for all that is left.
+struct ApiRoute {
+  std::string_view method;
+  std::string_view pattern;
+  Access access;
+  net::Task<ApiReply> (*handler)(ApiContext& context, ApiRequest request);
+  bool stream = false;  // answered by the events stream when the caller asks for one
+};
+[[nodiscard]] std::span<const ApiRoute> api_routes();
+
+// What handlers work on; outlives every request.
+struct ApiContext {
+  Cluster& cluster;
+  net::Executor executor;
+  // Relays a GET to a node ("/node/v1/..."), text at most `max_bytes`; kUnavailable when it cannot be reached.
+  std::function<net::Task<Result<std::string>>(std::string node, std::string path, std::size_t max_bytes)> ask_node;
+  bool stopping = false;
+};
+
+class Api {
+ public:
+  explicit Api(ApiContext& context) : context_(context) {}
+  // Answers one exchange. Usable as net::Handler.
+  net::Task<> handle(net::ExchangePtr exchange);
+
+ private:
+  net::Task<> stream_events(net::ExchangePtr exchange);
+  ApiContext& context_;
+};
+
+inline constexpr std::size_t kApiBodyBytesMax = 1024 * 1024;
+
+// ---- for handlers ----------------------------------------------------------------------------------------
+
+[[nodiscard]] ApiReply reply_error(const Error& error, std::string_view code = {}, std::string_view try_this = {});
+[[nodiscard]] ApiReply reply_list(const ApiContext& context, Json items);
+[[nodiscard]] Json openapi_document();
+
+// Views: the JSON of each resource.
+Json view_node(const Cluster& cluster, const NodeRecord& node);
+Json view_device(const Cluster& cluster, const NodeRecord& node, const Device& device);
+Json view_model(const Cluster& cluster, const ModelRecord& model);
+Json view_deployment(const Cluster& cluster, const Deployment& deployment);
+Json view_replica(const Cluster& cluster, const Placement& placement);
+Json view_key(const Cluster& cluster, const KeyRecord& key);
+Json view_event(const EventEntry& event);
+
+// Handlers, by file.
+namespace handlers {
+net::Task<ApiReply> list_nodes(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_node(ApiContext&, ApiRequest);
+net::Task<ApiReply> patch_node(ApiContext&, ApiRequest);
+net::Task<ApiReply> delete_node(ApiContext&, ApiRequest);
+net::Task<ApiReply> list_devices(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_device(ApiContext&, ApiRequest);
+net::Task<ApiReply> list_replicas(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_replica(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_replica_log(ApiContext&, ApiRequest);
+net::Task<ApiReply> list_models(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_model(ApiContext&, ApiRequest);
+net::Task<ApiReply> post_model(ApiContext&, ApiRequest);
+net::Task<ApiReply> delete_model(ApiContext&, ApiRequest);
+net::Task<ApiReply> list_deployments(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_deployment(ApiContext&, ApiRequest);
+net::Task<ApiReply> post_deployment(ApiContext&, ApiRequest);
+net::Task<ApiReply> patch_deployment(ApiContext&, ApiRequest);
+net::Task<ApiReply> delete_deployment(ApiContext&, ApiRequest);
+net::Task<ApiReply> list_keys(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_key(ApiContext&, ApiRequest);
+net::Task<ApiReply> post_key(ApiContext&, ApiRequest);
+net::Task<ApiReply> patch_key(ApiContext&, ApiRequest);
+net::Task<ApiReply> delete_key(ApiContext&, ApiRequest);
+net::Task<ApiReply> list_events(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_status(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_version(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_openapi(ApiContext&, ApiRequest);
+}  // namespace handlers
+
+// A registered model for what a request calls it: an id, an absolute path of a GGUF file, or the name of a fake model.
+// What is not registered yet is, under `name` if that is not empty. Errors: kNotFound, kConflict (the name is taken by
+// another file), and those of reading the header.
+net::Task<Result<ModelRecord>> ensure_model(ApiContext& context, std::string wanted, std::string name,
+                                            std::string actor, bool dry_run);
+
+// A new key with its record in the store; the text is given out once.
+struct NewKey {
+  KeyRecord record;
+  std::string text;
+};
+net::Task<Result<NewKey>> create_key(ApiContext& context, RouteKey wanted, std::string actor);
+
+}  // namespace aiv::controller

@@ -1,0 +1,208 @@
+// Keys and nodes: what an admin changes besides deployments.
+#include <algorithm>
+
+#include "base/hash.hpp"
+#include "base/units.hpp"
+#include "controller/api.hpp"
+#include "core/keys.hpp"
+#include "wire/documents.hpp"
+
+namespace aiv::controller {
+
+namespace {
+
+// At least one enabled admin must remain: nobody could make another one over the API.
+bool is_last_admin(const Cluster& cluster, const std::string& id) {
+  const std::int64_t now = Cluster::now().unix_ms;
+  const auto usable = [now](const RouteKey& key) {
+    return key.role == Role::kAdmin && !key.disabled && (key.expires_at_ms == 0 || key.expires_at_ms > now);
+  };
+  const auto found = cluster.keys().find(id);
+  if (found == cluster.keys().end() || !usable(found->second.key)) return false;
+  return std::ranges::count_if(cluster.keys(), [&](const auto& entry) { return usable(entry.second.key); }) == 1;
+}
+
+ApiReply last_admin() {
+  return reply_error({ErrorCode::kConflict, "it is the last usable admin key", ""}, "last_admin",
+                     "aiv key create NAME --role admin");
+}
+
+ApiReply no_key(const std::string& id) {
+  return reply_error({ErrorCode::kNotFound, "there is no key of this id", printable(id, 64)});
+}
+
+Cluster::Change key_change(const KeyRecord& record, std::string actor, std::string action) {
+  Cluster::Change change;
+  change.txn.ops.push_back(Op::put(kKeyPrefix + record.key.id, key_to_text(record)));
+  change.actor = std::move(actor);
+  change.action = std::move(action);
+  change.object = "key/" + record.key.id;
+  return change;
+}
+
+}  // namespace
+
+net::Task<Result<NewKey>> create_key(ApiContext& context, RouteKey wanted, std::string actor) {
+  const ApiKey key{random_base62(kKeyIdCharacters), random_base62(kKeySecretCharacters)};
+  NewKey made;
+  made.text = format_api_key(key);
+  made.record.key = std::move(wanted);
+  made.record.key.id = key.id;
+  made.record.key.secret_sha256 = sha256_hex(key.secret);
+  made.record.created_ms = Cluster::now().unix_ms;
+  Cluster::Change change = key_change(made.record, std::move(actor), "key.created");
+  change.txn.compares.push_back(Compare::absent(kKeyPrefix + key.id));
+  auto stored = co_await context.cluster.change(std::move(change));
+  if (!stored) co_return std::unexpected(stored.error());
+  co_return made;
+}
+
+namespace handlers {
+
+net::Task<ApiReply> list_keys(ApiContext& context, ApiRequest) {
+  Json items = Json::array();
+  for (const auto& [id, record] : context.cluster.keys()) items.push_back(view_key(context.cluster, record));
+  co_return reply_list(context, std::move(items));
+}
+
+net::Task<ApiReply> get_key(ApiContext& context, ApiRequest request) {
+  const auto found = context.cluster.keys().find(request.arguments.front());
+  if (found == context.cluster.keys().end()) co_return no_key(request.arguments.front());
+  co_return ApiReply{200, view_key(context.cluster, found->second)};
+}
+
+net::Task<ApiReply> post_key(ApiContext& context, ApiRequest request) {
+  auto json = parse_json(request.body);
+  if (!json) co_return reply_error(json.error());
+  if (!json->is_object()) co_return reply_error({ErrorCode::kInvalidArgument, "the body must be a JSON object", ""});
+  JsonReader reader(*json, "");
+  RouteKey wanted;
+  wanted.name = reader.string("name", 128);
+  const auto role = wire::role_from_string(reader.string_or("role", "user", 32));
+  if (!role) reader.fail_at("role", "is one of user, operator, admin");
+  wanted.role = role.value_or(Role::kUser);
+  for (const Json& model : reader.array("models", false)) {
+    if (!model.is_string() || wanted.models.size() >= 256) {
+      reader.fail_at("models", "is a list of at most 256 names");
+      break;
+    }
+    wanted.models.push_back(model.get<std::string>());
+  }
+  const std::int64_t ttl_s = reader.integer_or("expires_in_s", 0, 0, 10LL * 365 * 86'400);
+  reader.refuse_unknown();
+  if (!reader.ok()) co_return reply_error(reader.error());
+  if (auto sound = check_name(wanted.name); !sound) {
+    co_return reply_error({ErrorCode::kInvalidArgument, sound.error().reason, "name"});
+  }
+  if (ttl_s > 0) wanted.expires_at_ms = Cluster::now().unix_ms + ttl_s * 1000;
+  auto made = co_await create_key(context, std::move(wanted), request.actor);
+  if (!made) co_return reply_error(made.error());
+  Json body = view_key(context.cluster, made->record);
+  body["key"] = made->text;  // this once
+  co_return ApiReply{201, std::move(body)};
+}
+
+net::Task<ApiReply> patch_key(ApiContext& context, ApiRequest request) {
+  Cluster& cluster = context.cluster;
+  const std::string id = request.arguments.front();
+  auto json = parse_json(request.body);
+  if (!json) co_return reply_error(json.error());
+  if (!json->is_object()) co_return reply_error({ErrorCode::kInvalidArgument, "the body must be a JSON object", ""});
+  JsonReader reader(*json, "");
+  const bool has_disabled = reader.has("disabled");
+  const bool disabled = reader.boolean_or("disabled", false);
+  reader.refuse_unknown();
+  if (!reader.ok()) co_return reply_error(reader.error());
+  const auto found = cluster.keys().find(id);
+  if (found == cluster.keys().end()) co_return no_key(id);
+  KeyRecord record = found->second;
+  if (has_disabled && disabled && is_last_admin(cluster, id)) co_return last_admin();
+  if (has_disabled) record.key.disabled = disabled;
+  Cluster::Change change = key_change(record, request.actor, disabled ? "key.disabled" : "key.changed");
+  change.txn.compares.push_back(Compare::mod_rev_is(kKeyPrefix + id, cluster.revision_of(kKeyPrefix + id)));
+  auto stored = co_await cluster.change(std::move(change));
+  if (!stored) co_return reply_error(stored.error());
+  co_return ApiReply{200, view_key(cluster, record)};
+}
+
+net::Task<ApiReply> delete_key(ApiContext& context, ApiRequest request) {
+  Cluster& cluster = context.cluster;
+  const std::string id = request.arguments.front();
+  if (!cluster.keys().contains(id)) co_return no_key(id);
+  if (is_last_admin(cluster, id)) co_return last_admin();
+  Cluster::Change change;
+  change.txn.ops.push_back(Op::erase(kKeyPrefix + id));
+  change.actor = request.actor;
+  change.action = "key.deleted";
+  change.object = "key/" + id;
+  auto stored = co_await cluster.change(std::move(change));
+  if (!stored) co_return reply_error(stored.error());
+  Json body;
+  body["id"] = id;
+  body["revision"] = *stored;
+  co_return ApiReply{200, std::move(body)};
+}
+
+net::Task<ApiReply> patch_node(ApiContext& context, ApiRequest request) {
+  Cluster& cluster = context.cluster;
+  const std::string id = request.arguments.front();
+  auto json = parse_json(request.body);
+  if (!json) co_return reply_error(json.error());
+  if (!json->is_object()) co_return reply_error({ErrorCode::kInvalidArgument, "the body must be a JSON object", ""});
+  const auto& nodes = cluster.state().nodes;
+  const auto found = nodes.find(id);
+  if (found == nodes.end()) {
+    co_return reply_error({ErrorCode::kNotFound, "there is no node of this name", printable(id, 128)});
+  }
+  JsonReader reader(*json, "");
+  NodeSettings settings;
+  settings.id = id;
+  settings.draining = reader.boolean_or("draining", found->second.draining);
+  settings.failure_domain = reader.string_or("failure_domain", found->second.failure_domain, 128);
+  reader.refuse_unknown();
+  if (!reader.ok()) co_return reply_error(reader.error());
+  if (!settings.failure_domain.empty()) {
+    if (auto sound = check_name(settings.failure_domain); !sound) {
+      co_return reply_error({ErrorCode::kInvalidArgument, sound.error().reason, "failure_domain"});
+    }
+  }
+  Cluster::Change change;
+  change.txn.ops.push_back(Op::put(kNodePrefix + id, node_to_text(settings)));
+  change.events.emplace_back(event::NodePut{id, settings.draining, settings.failure_domain});
+  change.actor = request.actor;
+  change.action = "node.changed";
+  change.object = "node/" + id;
+  auto stored = co_await cluster.change(std::move(change));
+  if (!stored) co_return reply_error(stored.error());
+  const auto now = nodes.find(id);
+  if (now == nodes.end()) co_return reply_error({ErrorCode::kConflict, "it was removed meanwhile", id});
+  co_return ApiReply{200, view_node(cluster, now->second)};
+}
+
+// Forgets a node that is gone for good, with all that was placed there.
+net::Task<ApiReply> delete_node(ApiContext& context, ApiRequest request) {
+  Cluster& cluster = context.cluster;
+  const std::string id = request.arguments.front();
+  if (!cluster.state().nodes.contains(id)) {
+    co_return reply_error({ErrorCode::kNotFound, "there is no node of this name", printable(id, 128)});
+  }
+  if (cluster.state().detector.health(id) != NodeHealth::kLost) {
+    co_return reply_error({ErrorCode::kConflict, "it is connected: stop its agent first", id}, "in_use",
+                          "aiv node drain " + id + ", then stop the agent");
+  }
+  Cluster::Change change;
+  change.txn.ops.push_back(Op::erase(kNodePrefix + id));
+  change.events.emplace_back(event::NodeErased{id});
+  change.actor = request.actor;
+  change.action = "node.removed";
+  change.object = "node/" + id;
+  auto stored = co_await cluster.change(std::move(change));
+  if (!stored) co_return reply_error(stored.error());
+  Json body;
+  body["id"] = id;
+  body["revision"] = *stored;
+  co_return ApiReply{200, std::move(body)};
+}
+
+}  // namespace handlers
+}  // namespace aiv::controller

@@ -1,0 +1,165 @@
+// The description of /aiv/v1, OpenAPI 3.1, written by hand: what is promised to callers. A test walks it against the
+// route table both ways. `x-aiv-role` is filled in from that table.
+#include "controller/api.hpp"
+
+namespace aiv::controller {
+
+namespace {
+
+constexpr const char* kHead = R"json({
+"openapi": "3.1.0",
+"info": {"title": "AIvailable", "version": "1", "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+  "description": "Controls a cluster that serves language models on heterogeneous GPUs. Lists are {items, revision}. Sizes are bytes, times RFC 3339. Unknown fields in a request are refused."},
+"security": [{"key": []}],
+"components": {
+  "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+  "schemas": {
+    "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "object", "required": ["code", "message"],
+      "properties": {"code": {"type": "string"}, "message": {"type": "string"}, "try": {"type": "string", "description": "the next step"},
+        "outcome": {"enum": ["none", "unknown"], "description": "with 503: whether the change was made"}}},
+      "current": {"description": "with 409: the resource as it is now"}, "plan": {"$ref": "#/components/schemas/Plan"}}},
+    "Plan": {"type": "object", "properties": {"placed": {"type": "boolean"}, "reason": {"type": "string"}, "bytes_per_replica": {"type": "integer"},
+      "placements": {"type": "array", "items": {"type": "object", "properties": {"node": {"type": "string"}, "variant": {"type": "string"},
+        "devices": {"type": "array", "items": {"type": "object"}}, "keep": {"type": "boolean"}}}}}},
+    "Device": {"type": "object", "properties": {"id": {"type": "string", "examples": ["n1/0"]}, "node": {"type": "string"}, "name": {"type": "string"},
+      "backend": {"type": "string"}, "kind": {"enum": ["gpu", "software"]}, "vram_bytes": {"type": "integer"}, "free_bytes": {"type": "integer", "description": "as the driver says"},
+      "foreign_bytes": {"type": "integer", "description": "held by programs that are not ours"}, "reserved_bytes": {"type": "integer", "description": "held by, or promised to, our replicas"},
+      "budget_bytes": {"type": "integer", "description": "what all our replicas together may take"}, "margin_bytes": {"type": "integer"}, "overhead_bytes": {"type": "integer", "description": "driver context of one process"},
+      "bandwidth_bytes_per_s": {"type": ["integer", "null"]}, "driver": {"type": "string"}, "state": {"type": "string"}, "refused": {"type": "string"},
+      "replicas": {"type": "array", "items": {"type": "string"}}}},
+    "Node": {"type": "object", "properties": {"id": {"type": "string"}, "state": {"enum": ["ready", "suspect", "lost", "quarantined", "draining"]},
+      "failure_domain": {"type": "string"}, "draining": {"type": "boolean"}, "silent_ms": {"type": "integer"}, "devices": {"type": "array", "items": {"$ref": "#/components/schemas/Device"}},
+      "agent_version": {"type": "string"}, "engine": {"type": "string"}, "revision": {"type": "integer"}}},
+    "Model": {"type": "object", "properties": {"id": {"type": "string"}, "digest": {"type": "string", "description": "empty while it is computed"}, "size_bytes": {"type": "integer"},
+      "architecture": {"type": "string"}, "path": {"type": "string"}, "kind": {"enum": ["chat", "embedding", "rerank"]}, "engine": {"enum": ["llama", "fake"]},
+      "train_ctx": {"type": "integer"}, "state": {"enum": ["ready", "hashing", "failed"]}, "reason": {"type": "string"}, "revision": {"type": "integer"}}},
+    "Deployment": {"type": "object", "properties": {"name": {"type": "string"}, "model": {"type": "string"},
+      "replicas": {"type": "object", "properties": {"min": {"type": "integer"}, "max": {"type": "integer"}, "ready": {"type": "integer"}, "placed": {"type": "integer"}}},
+      "ctx": {"type": "integer", "description": "tokens a request may use"}, "slots": {"type": "integer", "description": "requests at once on one replica"},
+      "cache_type_k": {"type": "string"}, "cache_type_v": {"type": "string"}, "flash_attn": {"type": "boolean"}, "ubatch": {"type": "integer"},
+      "state": {"enum": ["ready", "loading", "pending", "failed"]}, "reason": {"type": "string"}, "survives_node_loss": {"type": "boolean"},
+      "generation": {"type": "integer"}, "created_at": {"type": "string"}, "revision": {"type": "integer"}}},
+    "DeploymentChange": {"type": "object", "additionalProperties": false, "properties": {"name": {"type": "string", "description": "only in POST"},
+      "model": {"type": "string", "description": "a model's id, the absolute path of a .gguf file, or fake-small"},
+      "replicas": {"oneOf": [{"type": "integer", "minimum": 0, "maximum": 1000}, {"type": "object", "additionalProperties": false, "required": ["min"], "properties": {"min": {"type": "integer"}, "max": {"type": "integer"}}}]},
+      "ctx": {"type": "integer", "minimum": 64}, "slots": {"type": "integer", "minimum": 1, "maximum": 64}, "ubatch": {"type": "integer", "minimum": 16, "maximum": 8192}, "flash_attn": {"type": "boolean"},
+      "cache_type_k": {"type": "string"}, "cache_type_v": {"type": "string"}, "revision": {"type": "integer", "description": "refused with 409 unless it is the present one; 0: must not exist"},
+      "dry_run": {"type": "boolean"}, "pending": {"type": "boolean", "description": "keep it although it fits nowhere now"}, "wait": {"type": "boolean", "description": "answer when it is ready or has failed, at most 600 s"}}},
+    "Replica": {"type": "object", "properties": {"id": {"type": "string"}, "deployment": {"type": "string"}, "model": {"type": "string"}, "node": {"type": "string"},
+      "devices": {"type": "array", "items": {"type": "object", "properties": {"id": {"type": "string"}, "bytes": {"type": "integer"}, "weights_bytes": {"type": "integer"}, "kv_bytes": {"type": "integer"},
+        "compute_bytes": {"type": "integer"}, "overhead_bytes": {"type": "integer"}, "origin": {"enum": ["measured", "estimated"]}, "planned_bytes": {"type": "integer"}}}},
+      "state": {"enum": ["pending", "loading", "ready", "draining", "stopped", "failed"]}, "reason": {"type": "string"}, "progress": {"type": "number"}, "pid": {"type": "integer"},
+      "started_at": {"type": "string"}, "ctx": {"type": "integer"}, "slots": {"type": "integer"}, "slots_busy": {"type": "integer"}, "endpoint": {"type": "string"}, "restarts": {"type": "integer"}, "why": {"type": "string"}}},
+    "Key": {"type": "object", "properties": {"id": {"type": "string"}, "name": {"type": "string"}, "role": {"enum": ["user", "operator", "admin"]}, "models": {"type": "array", "items": {"type": "string"}},
+      "expires_at": {"type": ["string", "null"]}, "disabled": {"type": "boolean"}, "created_at": {"type": "string"}, "key": {"type": "string", "description": "once, in the answer to POST"}}},
+    "Event": {"type": "object", "properties": {"seq": {"type": "integer"}, "time": {"type": "string"}, "kind": {"type": "string"}, "subject": {"type": "string"}, "reason": {"type": "string"}, "cause": {"type": "string"}}}
+  }},
+"paths": {)json";
+
+// method, path, summary, schema of the answer ("" none), "list" when it is a list, body schema
+struct Operation {
+  const char* method;
+  const char* path;
+  const char* summary;
+  const char* answer;
+  bool list;
+  const char* body;
+};
+
+constexpr Operation kOperations[] = {
+    {"get", "/aiv/v1/version", "Version of the server", "", false, ""},
+    {"get", "/aiv/v1/openapi.json", "This document", "", false, ""},
+    {"get", "/aiv/v1/status", "Epoch, revision and health of the controller", "", false, ""},
+    {"get", "/aiv/v1/nodes", "Nodes with their devices", "Node", true, ""},
+    {"get", "/aiv/v1/nodes/{id}", "One node", "Node", false, ""},
+    {"patch", "/aiv/v1/nodes/{id}", "Drain or undrain a node ({draining}), set its failure_domain", "Node", false, "object"},
+    {"delete", "/aiv/v1/nodes/{id}", "Forget a lost node and what was placed there", "", false, ""},
+    {"get", "/aiv/v1/devices", "GPUs of all nodes", "Device", true, ""},
+    {"get", "/aiv/v1/devices/{id}", "One GPU; its id has a slash", "Device", false, ""},
+    {"get", "/aiv/v1/replicas", "Replicas; ?deployment= and ?node= narrow it", "Replica", true, ""},
+    {"get", "/aiv/v1/replicas/{id}", "One replica", "Replica", false, ""},
+    {"get", "/aiv/v1/replicas/{id}/log", "The end of its engine's log", "", false, ""},
+    {"get", "/aiv/v1/models", "Registered models", "Model", true, ""},
+    {"post", "/aiv/v1/models", "Register a GGUF file of the server's disk ({path, name})", "Model", false, "object"},
+    {"get", "/aiv/v1/models/{id}", "One model", "Model", false, ""},
+    {"delete", "/aiv/v1/models/{id}", "Unregister a model that no deployment uses", "", false, ""},
+    {"get", "/aiv/v1/deployments", "Deployments", "Deployment", true, ""},
+    {"post", "/aiv/v1/deployments", "Deploy a model, or change the deployment of that name; 422 does_not_fit with the nearest change", "Deployment", false, "DeploymentChange"},
+    {"get", "/aiv/v1/deployments/{name}", "One deployment", "Deployment", false, ""},
+    {"patch", "/aiv/v1/deployments/{name}", "Change a deployment", "Deployment", false, "DeploymentChange"},
+    {"delete", "/aiv/v1/deployments/{name}", "Stop a deployment", "", false, ""},
+    {"get", "/aiv/v1/keys", "API keys, without their secrets", "Key", true, ""},
+    {"post", "/aiv/v1/keys", "Create a key ({name, role, models, expires_in_s}); its text is in this answer alone", "Key", false, "object"},
+    {"get", "/aiv/v1/keys/{id}", "One key", "Key", false, ""},
+    {"patch", "/aiv/v1/keys/{id}", "Disable or enable a key ({disabled})", "Key", false, "object"},
+    {"delete", "/aiv/v1/keys/{id}", "Delete a key", "", false, ""},
+    {"get", "/aiv/v1/events", "Events after ?since=SEQ; with Accept: text/event-stream they follow as they happen", "Event", true, ""},
+};
+
+std::string upper(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = static_cast<char>(c - 'a' + 'A');
+  return out;
+}
+
+Json reference(const char* schema) {
+  Json json;
+  json["$ref"] = std::string("#/components/schemas/") + schema;
+  return json;
+}
+
+Json describe(const Operation& operation) {
+  Json json;
+  json["summary"] = operation.summary;
+  std::string_view path = operation.path;
+  for (std::size_t at = path.find('{'); at != std::string_view::npos; at = path.find('{', at + 1)) {
+    Json parameter;
+    parameter["name"] = std::string(path.substr(at + 1, path.find('}', at) - at - 1));
+    parameter["in"] = "path";
+    parameter["required"] = true;
+    parameter["schema"]["type"] = "string";
+    json["parameters"].push_back(std::move(parameter));
+  }
+  if (*operation.body != '\0') {
+    Json schema = std::string_view(operation.body) == "object" ? Json{{"type", "object"}} : reference(operation.body);
+    json["requestBody"]["required"] = true;
+    json["requestBody"]["content"]["application/json"]["schema"] = std::move(schema);
+  }
+  Json schema;
+  schema["type"] = "object";
+  if (*operation.answer != '\0') schema = reference(operation.answer);
+  if (operation.list) {
+    Json list;
+    list["type"] = "object";
+    list["required"] = Json::array({"items", "revision"});
+    list["properties"]["items"]["type"] = "array";
+    list["properties"]["items"]["items"] = std::move(schema);
+    list["properties"]["revision"]["type"] = "integer";
+    schema = std::move(list);
+  }
+  json["responses"]["200"]["description"] = "done";
+  json["responses"]["200"]["content"]["application/json"]["schema"] = std::move(schema);
+  json["responses"]["default"]["description"] = "refused";
+  json["responses"]["default"]["content"]["application/json"]["schema"] = reference("Error");
+  for (const ApiRoute& route : api_routes()) {
+    std::string pattern(route.pattern);
+    std::erase(pattern, '*');
+    if (route.method == upper(operation.method) && pattern == operation.path) {
+      json["x-aiv-role"] = to_string(route.access);
+    }
+  }
+  return json;
+}
+
+}  // namespace
+
+Json openapi_document() {
+  auto document = parse_json(std::string(kHead) + "}}");
+  AIV_ASSERT(document.has_value());
+  for (const Operation& operation : kOperations) {
+    (*document)["paths"][operation.path][operation.method] = describe(operation);
+  }
+  return *document;
+}
+
+}  // namespace aiv::controller
