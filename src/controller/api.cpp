@@ -237,8 +237,10 @@ net::Task<> Api::stream_events(net::ExchangePtr exchange) {
   if (!from.empty() && from.size() < 19 && from.find_first_not_of("0123456789") == std::string::npos) {
     seq = std::stoll(from);
   }
-  auto started = co_await exchange->start(
-      {200, {{"content-type", "text/event-stream"}, {"cache-control", "no-store"}}});
+  net::ResponseHead answer;  // built outside of the co_await: g++ 12 cannot hold an initialiser list across it
+  answer.headers.push_back({"content-type", "text/event-stream"});
+  answer.headers.push_back({"cache-control", "no-store"});
+  auto started = co_await exchange->start(std::move(answer));
   if (!started) co_return;
   EventLog::Subscription subscription(context_.cluster.events(), context_.executor);
   exchange->on_gone([&subscription] { subscription.signal().notify(); });
