@@ -2,7 +2,6 @@
 // fake engine, started here from the build folder AIV_BUILD_DIR on a port of its own and ended afterwards.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -13,17 +12,6 @@ const given = (process.env.AIV_BASE_URL ?? '').replace(/\/$/, '');
 /** Why nothing can be looked at; false when something can. */
 export const skip = given === '' && build === '' && 'neither AIV_BASE_URL (a running server) nor AIV_BUILD_DIR (a build to start one from) is set';
 
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
-    });
-  });
-}
-
 /** { base, key, stop } of a living cluster. */
 export async function startCluster() {
   if (given !== '') return { base: given, key: process.env.AIV_KEY ?? '', stop: async () => {} };
@@ -32,7 +20,7 @@ export async function startCluster() {
   const data = mkdtempSync(join(tmpdir(), 'aiv-web-dev-'));
   const child = spawn(
     binary,
-    ['dev', '--engine', 'fake', '--gpus', 'GTX 1080:8GiB,RX 580:8GiB;RTX 3060:12GiB', '--port', String(await freePort()), '--data', data],
+    ['dev', '--engine', 'fake', '--gpus', 'GTX 1080:8GiB,RX 580:8GiB;RTX 3060:12GiB', '--port', '0', '--data', data],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   );
   let log = '';
