@@ -1,42 +1,198 @@
-// Development harness: gap to the bound on random clusters.
-#include <chrono>
+// Quality and speed of the planner. The table against the solvers is made by labs.mjs, which calls `lab` and `decode`.
+//
+//   placement_bench lab SEED DIR      one random lab of 3-8 nodes: DIR/SEED.lp, and a JSON line with our values
+//   placement_bench decode SEED       a solver's "name value" lines from stdin: checked and valued; a JSON line
+//   placement_bench bound NODES COUNT MS   random sites against the printed bound: a table row
+//   placement_bench scale [NODES]     first plan, coverage, memory, re-plan after losses: a table
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <ctime>
+#include <fstream>
+#include <iostream>
+#include <string_view>
 
 #include "core/placement.hpp"
+#include "core/prng.hpp"
 #include "labs.hpp"
+#include "milp.hpp"
 #include "plan_checker.hpp"
 
-int main(int argc, char** argv) {
-  const int nodes = argc > 1 ? std::atoi(argv[1]) : 6;
-  const int count = argc > 2 ? std::atoi(argv[2]) : 10;
-  const long ms = argc > 3 ? std::atol(argv[3]) : 1000;
-  const double load = argc > 4 ? std::atof(argv[4]) : 1.3;
-  const int models = argc > 5 ? std::atoi(argv[5]) : 0;
-  for (int seed = 1; seed <= count; ++seed) {
-    aiv::test::LabShape shape{.nodes = nodes, .load = load};
-    shape.models = models;
-    const auto input = random_lab(static_cast<std::uint64_t>(seed), shape);
-    auto t0 = std::chrono::steady_clock::now();
-    aiv::Planner planner(input);
-    auto t1 = std::chrono::steady_clock::now();
-    planner.first_plan();
-    auto t2 = std::chrono::steady_clock::now();
-    const double v0 = planner.value();
-    const double bound = planner.upper_bound();
-    auto t3 = std::chrono::steady_clock::now();
-    aiv::PlanOptions options;
-    options.steps = aiv::steps_for_limit(input, ms);
-    planner.improve(options);
-    auto t4 = std::chrono::steady_clock::now();
-    const auto plan = planner.result(options);
-    auto t5 = std::chrono::steady_clock::now();
-    const auto faults = nodes <= 300 ? aiv::test::check_plan(input, plan) : std::vector<std::string>{};
-    const auto d = [](auto a, auto b) { return std::chrono::duration<double, std::milli>(b - a).count(); };
-    std::printf("seed %d models %zu: compile %.1f first %.1f (%.0f, %.2f%%) bound %.1f search %.0f ms %lld steps -> %.1f gap %.2f%% result %.1f unplaced %zu faults %zu %s\n",
-                seed, input.models.size(), d(t0, t1), d(t1, t2), v0, 100 * (bound - v0) / bound, d(t2, t3), d(t3, t4), static_cast<long long>(plan.search_steps),
-                plan.value, 100 * (bound - plan.value) / bound, d(t4, t5), plan.unplaced.size(), faults.size(), faults.empty() ? "" : faults[0].c_str());
-    std::fflush(stdout);
+namespace {
+
+using namespace aiv;
+// All times are processor time of this (single-threaded) process, so that a busy machine does not blur them.
+struct Clock {
+  using time_point = std::clock_t;
+  static time_point now() { return std::clock(); }
+};
+
+double ms_since(Clock::time_point start) {
+  return 1000.0 * static_cast<double>(Clock::now() - start) / CLOCKS_PER_SEC;
+}
+
+PlanInput lab(std::uint64_t seed) {
+  constexpr double kLoads[] = {0.8, 1.3, 2.0};
+  test::LabShape shape;
+  shape.nodes = 3 + static_cast<int>(seed % 6);
+  shape.load = kLoads[seed / 6 % 3];
+  return test::random_lab(seed, shape);
+}
+
+struct Timed {
+  Plan plan;
+  double ms = 0;
+};
+
+Timed timed_plan(const PlanInput& input, std::int64_t limit_ms) {
+  const auto start = Clock::now();
+  PlanOptions options;
+  options.steps = steps_for_limit(input, limit_ms);
+  Timed result{.plan = plan(input, options), .ms = ms_since(start)};
+  return result;
+}
+
+int run_lab(std::uint64_t seed, const std::string& dir) {
+  const PlanInput input = lab(seed);
+  std::ofstream(dir + "/" + std::to_string(seed) + ".lp") << bench::to_lp(input);
+  std::size_t devices = 0;
+  for (const auto& node : input.nodes) devices += node.devices.size();
+  const Timed first = timed_plan(input, 0);
+  const Timed quick = timed_plan(input, 50);
+  const Timed full = timed_plan(input, 1000);
+  const auto faults = test::check_plan(input, full.plan);
+  std::printf("{\"seed\":%llu,\"nodes\":%zu,\"devices\":%zu,\"models\":%zu,\"first\":%.6f,\"ms50\":%.6f,\"ms1000\":%.6f,"
+              "\"bound\":%.6f,\"first_elapsed_ms\":%.3f,\"ms50_elapsed\":%.1f,\"ms1000_elapsed\":%.1f,\"faults\":%zu}\n",
+              static_cast<unsigned long long>(seed), input.nodes.size(), devices, input.models.size(), first.plan.value,
+              quick.plan.value, full.plan.value, full.plan.upper_bound, first.ms, quick.ms, full.ms, faults.size());
+  for (const auto& fault : faults) std::fprintf(stderr, "seed %llu: %s\n", static_cast<unsigned long long>(seed), fault.c_str());
+  return faults.empty() ? 0 : 1;
+}
+
+int run_decode(std::uint64_t seed) {
+  PlanInput input = lab(seed);
+  const auto placements = bench::from_solution(input, std::cin);
+  const double value = test::value_of(input, placements);
+  // The solvers keep rows to about 1e-6 of MiBs; the checker counts bytes.
+  for (auto& node : input.nodes) {
+    for (auto& device : node.devices) device.free_bytes += 4096;
   }
+  const auto faults = test::check_placements(input, placements);
+  std::printf("{\"value\":%.6f,\"faults\":%zu}\n", value, faults.size());
+  for (const auto& fault : faults) std::fprintf(stderr, "solver, seed %llu: %s\n", static_cast<unsigned long long>(seed), fault.c_str());
+  return 0;
+}
+
+int run_bound(int nodes, int count, std::int64_t limit_ms) {
+  double sum = 0;
+  double worst = 0;
+  double first_sum = 0;
+  double slowest = 0;
+  std::size_t faults = 0;
+  for (int i = 1; i <= count; ++i) {
+    test::LabShape shape;
+    shape.nodes = nodes;
+    shape.load = i % 2 == 0 ? 1.3 : 2.0;
+    const PlanInput input = test::random_lab(static_cast<std::uint64_t>(1000 + i), shape);
+    const Timed first = timed_plan(input, 0);
+    const Timed full = timed_plan(input, limit_ms);
+    faults += test::check_plan(input, full.plan).size();
+    const double bound = full.plan.upper_bound;
+    const double gap = 100 * (bound - full.plan.value) / bound;
+    first_sum += 100 * (bound - first.plan.value) / bound;
+    sum += gap;
+    worst = std::max(worst, gap);
+    slowest = std::max(slowest, full.ms);
+  }
+  std::printf("%d nodes, %d sites, load 1.3 and 2.0: first plan %.2f %% below the bound; with a limit of %lld ms mean %.2f %%, "
+              "worst %.2f %% (slowest %.0f ms, faults %zu)\n",
+              nodes, count, first_sum / count, static_cast<long long>(limit_ms), sum / count, worst, slowest, faults);
+  return faults == 0 ? 0 : 1;
+}
+
+double rss_mib() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+// Models that could have a replica in an empty site, and those that have one.
+void print_coverage(const PlanInput& input, const Plan& plan) {
+  std::size_t hopeless = 0;
+  for (const auto& u : plan.unplaced) hopeless += u.reason != UnplacedReason::kNoRoom ? 1 : 0;
+  const std::size_t could = input.models.size() - hopeless;
+  std::printf("  covered: %zu of %zu models that fit an empty site (%.2f %%)\n", input.models.size() - plan.unplaced.size(),
+              could, 100.0 * static_cast<double>(input.models.size() - plan.unplaced.size()) / static_cast<double>(could));
+}
+
+void print_losses(Planner& planner, const PlanInput& input) {
+  std::vector<double> times;
+  Prng prng(7);
+  for (int i = 0; i < 2000; ++i) {
+    const auto& node = input.nodes[prng.below(static_cast<std::uint32_t>(input.nodes.size()))];
+    const auto start = Clock::now();
+    planner.lose_node(node.id);
+    times.push_back(ms_since(start));
+    if (node.state == NodePlanState::kSchedulable) planner.return_node(node.id);
+  }
+  std::sort(times.begin(), times.end());
+  std::printf("  a node lost (2000 times): p50 %.3f ms, p99 %.3f ms, max %.3f ms\n", times[times.size() / 2],
+              times[times.size() * 99 / 100], times.back());
+  const auto start = Clock::now();
+  for (std::size_t n = 0; n < input.nodes.size() / 20; ++n) planner.lose_node(input.nodes[n].id);
+  std::printf("  5 %% of the nodes lost at once: %.1f ms\n", ms_since(start));
+}
+
+int run_scale(int nodes, double load) {
+  test::LabShape shape;
+  shape.nodes = nodes;
+  shape.models = nodes;
+  shape.load = load;
+  const PlanInput input = test::random_lab(1, shape);
+  std::size_t devices = 0;
+  Bytes there = 0;
+  Bytes wanted = 0;
+  for (const auto& node : input.nodes) {
+    devices += node.devices.size();
+    for (const auto& device : node.devices) there += device.free_bytes;
+  }
+  for (const auto& model : input.models) wanted += 2 * model.variants[0].bytes;
+  std::printf("%zu nodes, %zu GPUs, %zu models, load %.2f\n", input.nodes.size(), devices, input.models.size(),
+              static_cast<double>(wanted) / static_cast<double>(there));
+  const double input_mib = rss_mib();
+  const auto start = Clock::now();
+  Planner planner(input);
+  planner.first_plan();
+  const double first_ms = ms_since(start);
+  PlanOptions options;
+  options.with_steps = false;
+  const Plan first = planner.result(options);
+  std::printf("  first plan: %.0f ms, %.2f %% below the bound\n", first_ms,
+              100 * (first.upper_bound - first.value) / first.upper_bound);
+  print_coverage(input, first);
+  options.steps = steps_for_limit(input, 10'000);
+  const auto search_start = Clock::now();
+  planner.improve(options);
+  const Plan improved = planner.result(options);
+  std::printf("  limit 10 s: %.2f %% below the bound (%.1f s)\n",
+              100 * (improved.upper_bound - improved.value) / improved.upper_bound, ms_since(search_start) / 1000);
+  print_coverage(input, improved);
+  print_losses(planner, input);
+  std::printf("  memory: %.0f MiB at the most, %.0f MiB of it the input\n", rss_mib(), input_mib);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string_view what = argc > 1 ? argv[1] : "";
+  const auto argument = [&](int i, const char* fallback) { return argc > i ? argv[i] : fallback; };
+  if (what == "lab" && argc > 3) return run_lab(std::strtoull(argv[2], nullptr, 10), argv[3]);
+  if (what == "decode" && argc > 2) return run_decode(std::strtoull(argv[2], nullptr, 10));
+  if (what == "bound" && argc > 4) return run_bound(std::atoi(argv[2]), std::atoi(argv[3]), std::atol(argv[4]));
+  if (what == "scale") return run_scale(std::atoi(argument(2, "10000")), std::atof(argument(3, "0")));
+  std::fprintf(stderr, "usage: placement_bench lab SEED DIR | decode SEED | bound NODES COUNT MS | scale [NODES]\n");
+  return 2;
 }

@@ -9,6 +9,7 @@
 #include "base/units.hpp"
 #include "cli/commands.hpp"
 #include "cli/estimate_command.hpp"
+#include "cli/plan_command.hpp"
 #include "cli/node_command.hpp"
 #include "cli/suggest.hpp"
 
@@ -98,6 +99,7 @@ int run(int argc, char** argv) {
   add_key_command(app, exit_code);
   add_events_command(app, exit_code);
   add_estimate_command(app, exit_code);
+  add_plan_command(app, exit_code);
   add_version_command(app, exit_code);
   app.add_flag_callback("--version", [] { throw CLI::CallForVersion("aiv " AIV_VERSION, 0); }, "Print the version");
   const std::vector<std::string> words(argv + 1, argv + argc);
