@@ -7,7 +7,8 @@
 // watched processes from /proc/PID/task/*/schedstat at both ends of the same window. Wall times on a busy
 // machine mostly measure the queue for the processor; CPU time per unit of work does not.
 //
-// usage: gateway_load requests|streams --port N [--path P] [--key K] --body JSON --connections N --warmup-ms
+// usage: gateway_load requests|streams --port N [--path P] [--key K] --body JSON [--body JSON]...
+// --connections N --warmup-ms
 // N
 //                     --window-ms N [--watch NAME=PID[,PID...]]...
 // Prints one JSON object. Exit 1 when nothing could be counted.
@@ -51,7 +52,7 @@ struct Settings {
   int port = 0;
   std::string path = "/v1/chat/completions";
   std::string key;
-  std::string body;
+  std::vector<std::string> bodies;  // of connection i: i modulo their number
   int connections = 1;
   std::int64_t warmup_ms = 500;
   std::int64_t window_ms = 2000;
@@ -212,10 +213,11 @@ struct Connection {
 class Load {
  public:
   explicit Load(const Settings& settings) : settings_(settings) {
-    request_ = "POST " + settings.path + " HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(settings.port) +
-               "\r\nContent-Type: application/json\r\n" +
-               (settings.key.empty() ? "" : "Authorization: Bearer " + settings.key + "\r\n") +
-               "Content-Length: " + std::to_string(settings.body.size()) + "\r\n\r\n" + settings.body;
+    for (const auto& body : settings.bodies)
+      requests_.push_back("POST " + settings.path + " HTTP/1.1\r\nHost: 127.0.0.1:" +
+                          std::to_string(settings.port) + "\r\nContent-Type: application/json\r\n" +
+                          (settings.key.empty() ? "" : "Authorization: Bearer " + settings.key + "\r\n") +
+                          "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
   }
 
   int run() {
@@ -345,7 +347,7 @@ class Load {
   }
 
   const Settings& settings_;
-  std::string request_;
+  std::vector<std::string> requests_;
   int epoll_ = -1;
   std::vector<Connection> connections_;
   std::size_t started_ = 0;
@@ -384,7 +386,7 @@ bool parse(int argc, char** argv, Settings& s) {
     else if (flag == "--key")
       s.key = value;
     else if (flag == "--body")
-      s.body = value;
+      s.bodies.emplace_back(value);
     else if (flag == "--connections")
       s.connections = std::atoi(value);
     else if (flag == "--warmup-ms")
@@ -397,7 +399,7 @@ bool parse(int argc, char** argv, Settings& s) {
       return false;
     }
   }
-  return argc % 2 == 0 && s.port > 0 && s.connections > 0 && s.window_ms > 0 && !s.body.empty();
+  return argc % 2 == 0 && s.port > 0 && s.connections > 0 && s.window_ms > 0 && !s.bodies.empty();
 }
 
 }  // namespace
@@ -406,7 +408,8 @@ int main(int argc, char** argv) {
   Settings settings;
   if (!parse(argc, argv, settings)) {
     std::fputs(
-        "usage: gateway_load requests|streams --port N --body JSON --connections N --warmup-ms N --window-ms "
+        "usage: gateway_load requests|streams --port N --body JSON [--body JSON]... --connections N "
+        "--warmup-ms N --window-ms "
         "N "
         "[--path P] [--key K] [--watch NAME=PID,...]\n",
         stderr);
