@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -63,6 +64,19 @@ def memory_kib(pid, field):
     return int(match[1]) if match else 0
 
 
+STARTED = []
+
+
+def start(*args, **kwargs):
+    STARTED.append(subprocess.Popen(*args, **kwargs))
+    return STARTED[-1]
+
+
+def end_all():
+    while STARTED:
+        end(STARTED.pop())
+
+
 def end(process):
     if process and process.poll() is None:
         process.send_signal(signal.SIGTERM)
@@ -81,7 +95,7 @@ class Cluster:
         self.dir = folder
         self.log = open(f"{folder}.log", "w+", encoding="utf-8")
         started = time.monotonic()
-        self.process = subprocess.Popen(
+        self.process = start(
             [self.aiv, "dev", "--engine", engine, "--gpus", gpus, "--port", "0", "--data", str(folder), "--no-models"],
             stdout=subprocess.PIPE, stderr=self.log, text=True)
         line = self.process.stdout.readline()
@@ -136,7 +150,7 @@ class Cluster:
 class FakeEngine:
     def __init__(self, build, folder, number, slots, ctx):
         self.socket = f"{folder}/e{number}.sock"
-        self.process = subprocess.Popen(
+        self.process = start(
             [str(build / "bin/aiv-fake-engine"), "-m", "fake:bench?weights=1MiB&kv_per_cell=1&compute=1MiB", "--host",
              self.socket, "-dev", "Fake0", "-np", str(slots), "-c", str(ctx), "--no-kv-unified", "-lv", "1"],
             env={}, stdin=subprocess.DEVNULL)
@@ -156,6 +170,7 @@ class Nginx:
         servers = "\n".join(f"    server unix:{path};" for path in upstreams)
         config = folder / "nginx.conf"
         config.write_text(f"""
+{"user root;" if os.geteuid() == 0 else ""}
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err warn;
 worker_rlimit_nofile 65536;
 events {{ worker_connections 16384; }}
@@ -176,7 +191,7 @@ http {{
 }}
 """)
         program = shutil.which("nginx") or "/usr/sbin/nginx"
-        self.process = subprocess.Popen([program, "-c", str(config), "-e", f"{folder}/nginx.err"])
+        self.process = start([program, "-c", str(config), "-e", f"{folder}/nginx.err"])
         wait_for("nginx listens", lambda: accepts(self.port))
         self.pids = wait_for("nginx's worker", lambda: children_of(self.process.pid)) + [self.process.pid]
 
@@ -189,7 +204,7 @@ class Haproxy:
         config.write_text(f"""
 global
   nbthread 1
-  maxconn 20000
+  maxconn {(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100) // 2 - 100}
 defaults
   mode http
   timeout connect 5s
@@ -205,7 +220,7 @@ backend engines
 {servers}
 """)
         program = shutil.which("haproxy") or "/usr/sbin/haproxy"
-        self.process = subprocess.Popen([program, "-f", str(config), "-q"])
+        self.process = start([program, "-f", str(config), "-q"])
         wait_for("HAProxy listens", lambda: accepts(self.port))
         self.pids = [self.process.pid, *children_of(self.process.pid)]
 

@@ -273,7 +273,8 @@ class Load {
     c.reader.reset();
     c.sent_ns = now_ns();
     // The requests of this load fit into any socket buffer.
-    if (send(c.fd, request_.data(), request_.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request_.size()))
+    const auto& request = requests_[static_cast<std::size_t>(&c - connections_.data()) % requests_.size()];
+    if (send(c.fd, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size()))
       lost(c);
   }
 

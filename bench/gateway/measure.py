@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import shutil
 import statistics
 import subprocess
@@ -22,7 +23,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from cluster import RIVALS, Cluster, FakeEngine, available, end, memory_kib  # noqa: E402
+from cluster import RIVALS, Cluster, FakeEngine, available, end_all, memory_kib  # noqa: E402
 
 # The engine takes at most 256 slots (llama.cpp's LLAMA_MAX_SEQ), so many streams need several deployments.
 SLOTS = 256
@@ -130,30 +131,25 @@ def measure_proxies(bench, build, scratch, report):
             for part in ("server", "gateway", "controller", "node") if part in pids}
         targets = {"aiv": (cluster.port, cluster.key, {
             "proxy": [pids["gateway"]], "agent": [pids["node"]], "engines": pids["engines"]})}
-        rivals = []
         # The rivals' engines are the same program with the same settings, without the key that an agent gives to each.
         engines = [FakeEngine(build, scratch, number, SLOTS, SLOTS * CTX_PER_SLOT) for number in range(deployments)]
-        try:
-            for name, kind in RIVALS.items():
-                if options.only_aiv or not available(name):
-                    print(f"bench/gateway: {name} is not installed (apt-get install {name}): left out", file=sys.stderr)
-                    continue
-                rivals.append(kind(scratch, [e.socket for e in engines]))
-                targets[name] = (rivals[-1].port, "", {"proxy": rivals[-1].pids, "engines": [e.process.pid for e in engines]})
-            for connections in (64, 1):
-                results = bench.rounds(targets, "requests", lambda _: [body(n, SMALL, False) for n in names], connections, 0)
-                report[f"requests_{connections}"] = table(
-                    f"Small requests, not streamed, {connections} connection{'s' if connections > 1 else ''}", results, "request")
-            per_second = 20
-            orders = f"#fake tokens=100000 token_ms={1000 // per_second}"
-            before = memory_kib(pids["gateway"], "Pss")
-            results = bench.rounds(targets, "streams", lambda _: [body(n, orders, True) for n in names], options.streams,
-                                   options.streams * per_second)
-            report["streams"] = table(f"Streams, {options.streams} x {per_second} tokens/s", results, "token")
-            report["gateway_pss_kib_before_and_after_streams"] = [before, memory_kib(pids["gateway"], "Pss")]
-        finally:
-            for started in [*rivals, *engines]:
-                end(started.process)
+        for name, kind in RIVALS.items():
+            if options.only_aiv or not available(name):
+                print(f"bench/gateway: {name} is not installed (apt-get install {name}): left out", file=sys.stderr)
+                continue
+            rival = kind(scratch, [e.socket for e in engines])
+            targets[name] = (rival.port, "", {"proxy": rival.pids, "engines": [e.process.pid for e in engines]})
+        for connections in (64, 1):
+            results = bench.rounds(targets, "requests", lambda _: [body(n, SMALL, False) for n in names], connections, 0)
+            report[f"requests_{connections}"] = table(
+                f"Small requests, not streamed, {connections} connection{'s' if connections > 1 else ''}", results, "request")
+        per_second = 20
+        orders = f"#fake tokens=100000 token_ms={1000 // per_second}"
+        before = memory_kib(pids["gateway"], "Pss")
+        results = bench.rounds(targets, "streams", lambda _: [body(n, orders, True) for n in names], options.streams,
+                               options.streams * per_second)
+        report["streams"] = table(f"Streams, {options.streams} x {per_second} tokens/s", results, "token")
+        report["gateway_pss_kib_before_and_after_streams"] = [before, memory_kib(pids["gateway"], "Pss")]
 
 
 def measure_real_start(build, scratch, report, model):
@@ -175,6 +171,8 @@ def main():
     for program in ("aiv", "aiv-fake-engine", "gateway_load"):
         if not (build / "bin" / program).exists():
             sys.exit(f"bench/gateway: {build}/bin/{program} is missing; build it: ninja -C {build} {program}")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     report = {"cores": os.cpu_count()}
     bench = Bench(options, build)
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="aivb-"))
@@ -188,6 +186,7 @@ def main():
         else:
             print("bench/gateway: no real engine or no test model: its start is not timed", file=sys.stderr)
     finally:
+        end_all()
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"\nFrom `aiv up` to Ready: fake engine {report['seconds_up_to_ready_fake']:.2f} s (50 ms of it the pretended load)", end="")
     if "seconds_up_to_ready_llama" in report:
