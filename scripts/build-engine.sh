@@ -68,7 +68,7 @@ if [ -t 2 ]; then
   ninja -C "$BUILD" -j "$JOBS" >&2 || die "the engine does not compile" "see the first error above"
 else
   set +e
-  ninja -C "$BUILD" -j "$JOBS" 2>&1 | tee "$BUILD/build.log" | grep --line-buffered -E '^\[[0-9]*0/' | cut -c1-100 >&2
+  ninja -C "$BUILD" -j "$JOBS" 2>&1 | tee "$BUILD/build.log" | sed -u -n -E 's/^(\[[0-9]*0\/.{0,90}).*/\1/p' >&2
   status=${PIPESTATUS[0]}
   set -e
   if [ "$status" != 0 ]; then

@@ -20,7 +20,7 @@ if [ -t 2 ]; then
 else
   set +e
   ninja -C "$build" -j "$JOBS" "$@" 2>&1 | tee "$build/build.log" |
-    grep --line-buffered -E '^\[[0-9]*[02468]0/|^FAILED|error:' | cut -c1-140 >&2
+    sed -u -n -E 's/^(\[[0-9]*[02468]0\/.{0,110}).*/\1/p; /^FAILED|error:/p' >&2
   status=${PIPESTATUS[0]}
   set -e
   [ "$status" = 0 ] || die "the build failed" "read $build/build.log (out of memory? try JOBS=1)"

@@ -20,7 +20,7 @@ MAY_INCLUDE = {
     "gateway": {"base", "core", "wire", "net"},
     "controller": {"base", "core", "wire", "net"},
     "node": {"base", "core", "wire", "net", "vgpu"},
-    "cli": {"base", "core", "wire", "net", "gateway", "controller", "node", "sim"},
+    "cli": {"base", "core", "wire", "net", "gateway", "controller", "node", "sim", "make-model"},
 }
 CORE_BASE_HEADERS = {"base/result.hpp", "base/units.hpp"}
 CORE_BANNED = {

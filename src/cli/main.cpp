@@ -9,8 +9,9 @@
 #include "base/units.hpp"
 #include "cli/commands.hpp"
 #include "cli/estimate_command.hpp"
-#include "cli/plan_command.hpp"
+#include "cli/gpu_check_command.hpp"
 #include "cli/node_command.hpp"
+#include "cli/plan_command.hpp"
 #include "cli/suggest.hpp"
 
 namespace aiv::cli {
@@ -100,6 +101,7 @@ int run(int argc, char** argv) {
   add_events_command(app, exit_code);
   add_estimate_command(app, exit_code);
   add_plan_command(app, exit_code);
+  add_gpu_check_command(app, exit_code);
   add_version_command(app, exit_code);
   app.add_flag_callback("--version", [] { throw CLI::CallForVersion("aiv " AIV_VERSION, 0); }, "Print the version");
   const std::vector<std::string> words(argv + 1, argv + argc);
