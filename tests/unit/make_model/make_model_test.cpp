@@ -47,7 +47,7 @@ TEST_F(RandomModelTest, is_read_back_by_the_header_reader_with_its_shape_and_siz
 }
 
 TEST_F(RandomModelTest, is_the_same_for_the_same_seed_and_another_for_another) {
-  RandomModelShape shape;
+  RandomModelShape shape = {.layers = 1, .embd = 64, .heads = 2, .kv_heads = 1, .feed_forward = 96, .vocab = 512};
   ASSERT_TRUE(write_random_model(shape, dir_ + "/a.gguf"));
   ASSERT_TRUE(write_random_model(shape, dir_ + "/b.gguf"));
   shape.seed = 2;
