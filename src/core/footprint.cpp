@@ -37,8 +37,11 @@ EstimateOptions options_of(const Deployment& deployment, const ModelRecord& mode
 
 Variant make_variant(std::int64_t ctx, int slots, std::string cache_type_k, std::string cache_type_v, double quality,
                      bool hint_only) {
-  std::string id = "ctx" + std::to_string(ctx) + "-slots" + std::to_string(slots);
-  if (cache_type_k != "f16" || cache_type_v != "f16") id += "-" + cache_type_k + "-" + cache_type_v;
+  // As one would type it: a refusal that names a variant then says what to do.
+  std::string id = "--ctx " + std::to_string(ctx) + " --slots " + std::to_string(slots);
+  if (cache_type_k != "f16" || cache_type_v != "f16") {
+    id += " --cache-type-k " + cache_type_k + " --cache-type-v " + cache_type_v;
+  }
   return {std::move(id), ctx, slots, std::move(cache_type_k), std::move(cache_type_v), quality, hint_only};
 }
 

@@ -15,7 +15,7 @@ inline constexpr std::int64_t kCtxMax = 16'777'216;
 
 // One way in which a deployment may run.
 struct Variant {
-  std::string id;  // "ctx4096-slots2"
+  std::string id;  // "--ctx 4096 --slots 2"
   std::int64_t ctx_per_slot = 0;
   int slots = 1;
   std::string cache_type_k = "f16";

@@ -1,5 +1,7 @@
 // Parts of one reconcile step; used by reconcile*.cpp alone.
 #pragma once
+#include <set>
+
 #include "core/reconcile.hpp"
 
 namespace aiv::reconcile {
@@ -20,8 +22,9 @@ struct Work {
 [[nodiscard]] bool is_leaving(const ControllerState& state, const Placement& placement);
 [[nodiscard]] bool is_ready(const ControllerState& state, const Placement& placement);
 // Places are thought of per node for as long as something of the deployment is or may be there.
+// `lesser`: deployments that may take another than their best variant.
 [[nodiscard]] PlanInput plan_input(const ControllerState& state, std::int64_t now_ms,
-                                   std::map<std::string, Error>* impossible);
+                                   const std::set<std::string>& lesser, std::map<std::string, Error>* impossible);
 void plan_round(Work& work);
 void retire(Work& work, Placement& placement, const std::string& kind, const std::string& reason);
 void publish_desired(Work& work);

@@ -301,6 +301,47 @@ bool place(Work& work, const PlanPlacement& planned) {
   return true;
 }
 
+// The planner's value knows a first replica, a second domain and unmet demand. A wish for N replicas is a demand of N
+// times the fastest that one can be: then each of them has a value of its own.
+void want_each_replica(PlanModel& model, double fastest_bandwidth) {
+  Bytes smallest = 0;
+  for (const PlanVariant& variant : model.variants) {
+    if (variant.bytes > 0 && (smallest == 0 || variant.bytes < smallest)) smallest = variant.bytes;
+  }
+  if (smallest > 0) model.demand_tokens_per_s = replica_speed(fastest_bandwidth, smallest) * model.max_replicas;
+}
+
+struct Planned {
+  Plan plan;
+  PlanInput input;
+  std::map<std::string, Error> impossible;
+};
+
+Plan run_planner(const PlanInput& input) {
+  PlanOptions options;
+  options.with_bound = false;
+  options.with_steps = false;
+  return aiv::plan(input, options);
+}
+
+// First with the best variant of each deployment; those that miss a replica then may take a lesser one. Offered both at
+// once the planner would take the smaller for its speed.
+Planned make_plan(const ControllerState& state, std::int64_t now_ms) {
+  Planned out;
+  out.input = plan_input(state, now_ms, {}, &out.impossible);
+  out.plan = run_planner(out.input);
+  std::set<std::string> lesser;
+  for (const PlanModel& model : out.input.models) {
+    const auto replicas = std::ranges::count(out.plan.placements, model.id, &PlanPlacement::model);
+    if (replicas < model.max_replicas && model.variants.size() > 1) lesser.insert(model.id);
+  }
+  if (lesser.empty()) return out;
+  out.impossible.clear();
+  out.input = plan_input(state, now_ms, lesser, &out.impossible);
+  out.plan = run_planner(out.input);
+  return out;
+}
+
 void retire_unplanned(Work& work, const Plan& plan) {
   ControllerState& state = work.state;
   std::set<std::pair<std::string, std::string>> stays;
@@ -380,11 +421,16 @@ void note_unplaced(Work& work, const Plan& plan, const std::map<std::string, Err
 
 }  // namespace
 
-PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, std::map<std::string, Error>* impossible) {
+PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const std::set<std::string>& lesser,
+                     std::map<std::string, Error>* impossible) {
   PlanInput input;
   const auto uses = device_uses(state);
   for (const auto& [id, node] : state.nodes) input.nodes.push_back(plan_node(state, node, uses));
   const auto devices = all_devices(state);
+  double fastest = kUnknownBandwidth;
+  for (const PlanNode& node : input.nodes) {
+    for (const PlanDevice& device : node.devices) fastest = std::max(fastest, device.bandwidth_bytes_per_s);
+  }
   for (const auto& [name, deployment] : state.deployments) {
     const auto model = state.models.find(deployment.model);
     if (model == state.models.end() || !model->second.error.empty()) {
@@ -404,6 +450,15 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, std::map
     const auto excluded = excluded_nodes(state, name, now_ms);
     planned->excluded_nodes.assign(excluded.begin(), excluded.end());
     if (planned->max_replicas == 0) continue;
+    want_each_replica(*planned, fastest);
+    std::set<std::string> running;
+    for (const auto& [id, placement] : state.placements) {
+      if (placement.spec.deployment == name) running.insert(placement.variant);
+    }
+    for (std::size_t i = 1; i < planned->variants.size(); ++i) {
+      PlanVariant& variant = planned->variants[i];
+      variant.hint_only = variant.hint_only || (!lesser.contains(name) && !running.contains(variant.id));
+    }
     for (const auto& [id, placement] : state.placements) {
       if (placement.spec.deployment != name || placement.spec.draining || is_leaving(state, placement)) continue;
       PlanPlacement current{name, placement.variant, placement.node, {}, false, true};
@@ -430,12 +485,8 @@ void plan_round(Work& work) {
   // A change made here (an unload decided) may open the way for another: a bounded number of rounds settles it.
   for (int round = 0; round < 4 && state.dirty; ++round) {
     state.dirty = false;
-    std::map<std::string, Error> impossible;
-    const PlanInput input = plan_input(state, work.now.steady_ms, &impossible);
-    PlanOptions options;
-    options.with_bound = false;
-    options.with_steps = false;
-    const Plan plan = aiv::plan(input, options);
+    const Planned made = make_plan(state, work.now.steady_ms);
+    const Plan& plan = made.plan;
     retire_unplanned(work, plan);
     std::set<std::string> placed;
     for (const PlanPlacement& planned : plan.placements) {
@@ -445,7 +496,7 @@ void plan_round(Work& work) {
       if (!there && place(work, planned)) placed.insert(planned.model);
     }
     for (const auto& [name, deployment] : state.deployments) retire_leaving(work, name, placed.contains(name));
-    note_unplaced(work, plan, impossible);
+    note_unplaced(work, plan, made.impossible);
   }
 }
 
@@ -484,20 +535,17 @@ Result<WhatIf> what_if(const ControllerState& state, const Deployment& deploymen
   }
   std::erase_if(copy.backoff, [&](const auto& entry) { return entry.first.first == wanted.name; });
   copy.deployments[wanted.name] = wanted;
-  std::map<std::string, Error> impossible;
-  const PlanInput input = reconcile::plan_input(copy, now_ms, &impossible);
-  if (const auto error = impossible.find(wanted.name); error != impossible.end()) return std::unexpected(error->second);
-  PlanOptions options;
-  options.with_bound = false;
-  options.with_steps = false;
-  const Plan plan = aiv::plan(input, options);
+  const reconcile::Planned made = reconcile::make_plan(copy, now_ms);
+  if (const auto error = made.impossible.find(wanted.name); error != made.impossible.end()) {
+    return std::unexpected(error->second);
+  }
   WhatIf answer;
-  for (const PlanPlacement& placement : plan.placements) {
+  for (const PlanPlacement& placement : made.plan.placements) {
     if (placement.model == wanted.name) answer.placements.push_back(placement);
   }
   answer.placed = !answer.placements.empty() || wanted.replicas_min == 0;
-  answer.reason = unplaced_reason(plan, wanted.name);
-  for (const PlanModel& model : input.models) {
+  answer.reason = unplaced_reason(made.plan, wanted.name);
+  for (const PlanModel& model : made.input.models) {
     if (model.id == wanted.name && !model.variants.empty()) answer.bytes_per_replica = model.variants.front().bytes;
   }
   return answer;

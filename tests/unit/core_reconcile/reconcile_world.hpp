@@ -123,6 +123,8 @@ class World {
   void restart_controller(bool forget_state = false) {
     ControllerState fresh;
     fresh.epoch = state.epoch + 1;
+    fresh.settings = state.settings;
+    fresh.detector = FailureDetector(state.detector.settings());
     if (!forget_state) {
       fresh.models = state.models;
       fresh.deployments = state.deployments;
