@@ -35,6 +35,7 @@ CORE_BANNED = {
 LIBRARIES_OF_NET = r'#include <(boost/|nghttp2/|openssl/(ssl|bio))'
 EVERYWHERE_BANNED = {
     r"co_await[^;]*\[[^\]]*[&=\w][^\]]*\]\s*\([^)]*\)\s*(->[^{]*)?\{": "g++ 12 destroys captures of a lambda in a co_await expression twice: name it first",
+    r"\b(if|while) \((?:[^;{}()]|\([^;{}()]*\))*\bco_await\b": "g++ 12 traps on a temporary with a destructor in a condition: name the awaited value first",
     r"\bTODO\b(?!\(#\d+\))": "a TODO carries an issue number: TODO(#12)",
     r"\busing namespace std;": "names stay qualified",
 }

@@ -111,7 +111,9 @@ class Parent {
     while (!stopping_ && net::Clock::now() < deadline) {
       co_await net::sleep_for(net::milliseconds(20));
       const auto ports = read_ports(settings_.data);
-      if (!ports || !co_await healthy(*ports)) continue;
+      if (!ports) continue;
+      const bool answers = co_await healthy(*ports);
+      if (!answers) continue;
       ready_ = true;
       const std::string host = settings_.listen.substr(0, settings_.listen.rfind(':'));
       // A restarted gateway must come back where clients and nodes know it.

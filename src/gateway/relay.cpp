@@ -55,7 +55,9 @@ net::Task<RelayResult> Relay::run() {
   const auto presence = presence_;
   call_.exchange->on_gone([presence] { presence->leave(); });
   int refusals = 0;
-  while (co_await acquire()) {
+  for (;;) {
+    const bool acquired = co_await acquire();
+    if (!acquired) break;
     result_.attempts += 1;
     result_.replica = lease_->replica().id;
     const Step step = co_await attempt();
@@ -230,7 +232,8 @@ net::Task<Relay::Step> Relay::relay_stream(net::ClientExchangePtr upstream) {
     last_event = Clock::now();
     const bool sound = scan_events();
     sample_pace(last_event);
-    if (!co_await send_events()) co_return cancelled();
+    const bool sent = co_await send_events();
+    if (!sent) co_return cancelled();
     if (!sound) co_return co_await stream_failed("the engine reported an error");
     if (in_.size() > kEventBytesMax) co_return co_await stream_failed("an event is too large");
   }

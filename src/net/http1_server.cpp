@@ -389,8 +389,10 @@ Task<> Connection::serve() {
   spawn(co_await this_executor(), pump(), "http1.read");
   for (;;) {
     Http1Request request;
-    if (!co_await read_head(request)) break;
-    if (!co_await exchange(std::move(request))) break;
+    const bool complete = co_await read_head(request);
+    if (!complete) break;
+    const bool go_on = co_await exchange(std::move(request));
+    if (!go_on) break;
     if (server_->draining) break;
   }
   kill();

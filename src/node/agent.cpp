@@ -297,7 +297,8 @@ SupervisorOptions Agent::supervisor_options() const {
 net::Task<> Agent::measure_loop() {
   while (!ending_) {
     co_await net::sleep_for(kMeasureEvery);
-    if (co_await book_->refresh()) ++seq_;
+    const bool changed = co_await book_->refresh();
+    if (changed) ++seq_;
   }
 }
 

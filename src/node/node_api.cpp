@@ -28,7 +28,8 @@ net::Task<> hello(net::ExchangePtr exchange, NodeView& node) {
 net::Task<> observe(net::ExchangePtr exchange, NodeView& node, NodeApiTimes times) {
   net::ResponseHead head;
   head.headers.push_back({"content-type", "application/jsonl"});
-  if (!co_await exchange->start(std::move(head))) co_return;
+  const auto started = co_await exchange->start(std::move(head));
+  if (!started) co_return;
   std::int64_t told = -1;
   std::int64_t beat = 0;
   auto next_beat = Clock::now();

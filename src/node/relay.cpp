@@ -137,7 +137,8 @@ net::Task<> relay(net::ExchangePtr exchange, SupervisorPtr replica, std::string 
   net::ResponseHead answer{.status = head->status, .headers = {}};
   if (const std::string* type = net::find_header(head->headers, "content-type"))
     answer.headers.push_back({"content-type", *type});
-  if (!co_await exchange->start(std::move(answer))) {
+  const auto started = co_await exchange->start(std::move(answer));
+  if (!started) {
     link->upstream->cancel();
     co_return;
   }

@@ -140,7 +140,8 @@ LifeAction Supervisor::resume(LifeEvent event, std::string detail) {
 net::Task<> Supervisor::run() {
   const auto self = shared_from_this();
   LifeAction action{};
-  if (co_await adopt()) {
+  const bool adopted = co_await adopt();
+  if (adopted) {
     action = resume(engine_ready_ ? LifeEvent::kBeginAdopted : LifeEvent::kBeginLoading);
     // A drain that the document asked for before this agent was there.
     if (spec_.draining) push(LifeEvent::kDrain);

@@ -12,6 +12,7 @@ FAULTS = {
     "src/gateway/peer.cpp": ('#include "controller/api.hpp"', "gateway may not include"),
     "src/node/asio.cpp": ("#include <boost/asio.hpp>", "only net names"),
     "src/net/capture.cpp": ("co_await run([value] () { return value; });", "destroys captures"),
+    "src/net/condition.cpp": ("if (!gone && co_await ready(a)) ++b;", "name the awaited value"),
     "src/cli/later.cpp": ("// TODO write this", "issue number"),
 }
 

@@ -35,8 +35,8 @@ Task<> serve(ExchangePtr exchange, Pair* pair, Executor executor) {
   } else if (path == "/many") {
     co_await exchange->start(kOk);
     const std::string chunk(10'000, 'x');
-    while (co_await exchange->write(chunk)) {
-    }
+    Result<> written;
+    while (written) written = co_await exchange->write(chunk);
   } else if (path == "/hang") {
     auto signal = std::make_shared<Signal>(executor);
     exchange->on_gone([signal, pair] {
