@@ -58,6 +58,8 @@ struct GraphFacts {
   std::int64_t mla_rank = 0, mla_rope = 0, mla_key = 0;
   std::int64_t ssm_inner = 0, ssm_state = 0, ssm_groups = 0, ssm_dt_rank = 0, ssm_conv = 0;
   bool fused_qkv = false;
+  bool gated = false;              // the feed-forward part has a gate beside its up projection
+  bool parallel_residual = false;  // attention and feed-forward read the same normed input
 };
 
 enum class ModelFamily : std::uint8_t {

@@ -10,6 +10,11 @@
 namespace aiv::vram {
 namespace {
 
+// Gate, up and their product, or up alone (in place). Checked on starcoder2 and phi2 shapes: exact.
+std::int64_t feed_forward_width(const GraphFacts& g) {
+  return (g.gated ? 3 : 1) * g.feed_forward;
+}
+
 // F32 elements per token of the micro-batch in the widest moment of one layer.
 std::int64_t widest_operation(const ModelFacts& model, const Setting& setting) {
   const GraphFacts& g = model.graph;
@@ -18,7 +23,13 @@ std::int64_t widest_operation(const ModelFacts& model, const Setting& setting) {
   // The query lives on beside the feed-forward part unless it is a view of a fused projection.
   const std::int64_t q = hybrid || g.fused_qkv ? 0 : g.q_width;
   std::int64_t widest = 0;
-  if (g.feed_forward > 0) widest = std::max(widest, 3 * g.feed_forward + 2 * embd + q);
+  if (g.feed_forward > 0) {
+    // What the attention part still holds meanwhile. With a parallel residual both halves live side by side;
+    // without flash attention one more copy (checked on cohere2 and phi2 shapes, exact there).
+    const std::int64_t beside =
+        g.parallel_residual ? 3 * embd + g.q_width + (setting.flash_attn ? 0 : embd) : 2 * embd + q;
+    widest = std::max(widest, feed_forward_width(g) + beside);
+  }
   if (g.experts > 0) {
     const std::int64_t e = g.experts_used * g.expert_feed_forward;
     const std::int64_t combined = embd > 2 * g.expert_feed_forward ? g.experts_used * embd : 0;
@@ -33,7 +44,9 @@ std::int64_t widest_operation(const ModelFacts& model, const Setting& setting) {
     // heads of 512).
     const std::int64_t scores =
         g.heads * (setting.cells + (mla > 0 && setting.streams > 1 ? 2 * g.mla_rank : 0));
-    widest = std::max(widest, scores + (mla > 0 ? mla : 2 * embd + 2 * g.q_width + 2 * g.kv_width));
+    widest = std::max(
+        widest,
+        scores + (mla > 0 ? mla : (g.parallel_residual ? 4 : 2) * embd + 2 * g.q_width + 2 * g.kv_width));
   }
   return widest;
 }
@@ -58,7 +71,9 @@ std::int64_t recurrent_operation(const ModelFacts& model, const Setting& setting
 
 Bytes masks_bytes(const ModelFacts& model, const Setting& setting) {
   const std::int64_t element = setting.flash_attn ? 2 : 4;
-  if (model.family == ModelFamily::kEncoder) return setting.tokens * setting.tokens * element;
+  if (model.family == ModelFamily::kEncoder) {
+    return setting.tokens * setting.tokens * element * (model.window > 0 ? 2 : 1);
+  }
   bool full = false;
   bool window = false;
   for (const LayerFacts& layer : model.layers) {
@@ -72,8 +87,12 @@ Bytes masks_bytes(const ModelFacts& model, const Setting& setting) {
 
 std::int64_t encoder_operation(const ModelFacts& model, const Setting& setting) {
   const GraphFacts& g = model.graph;
-  const std::int64_t dense = g.feed_forward + 2 * model.n_embd;
-  return setting.flash_attn ? dense : std::max(dense, g.heads * setting.tokens + 5 * model.n_embd);
+  std::int64_t dense = feed_forward_width(g) + 2 * model.n_embd;
+  if (g.experts > 0)
+    dense = std::max(dense, g.experts_used * (g.expert_feed_forward + model.n_embd) + 2 * model.n_embd);
+  // Views into a fused projection keep all of it alive (nomic-bert and modern-bert shapes: exact).
+  const std::int64_t projections = (g.fused_qkv ? 7 : 5) * model.n_embd;
+  return setting.flash_attn ? dense : std::max(dense, g.heads * setting.tokens + projections);
 }
 
 // Several devices without a tensor override: the engine switches pipeline parallelism on, with four copies of

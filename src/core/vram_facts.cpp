@@ -159,7 +159,13 @@ class FactsBuilder {
 
   void window() {
     windowed_.assign(static_cast<std::size_t>(blocks_), false);
-    if (row_ == nullptr || row_->window == WindowRule::kNone || row_->family == ModelFamily::kEncoder) return;
+    if (row_ != nullptr && row_->family == ModelFamily::kEncoder) {
+      // No cache, but a second mask (modern-bert and gemma-embedding; other encoders do not read the key).
+      const bool reads = header_.architecture == "modern-bert" || header_.architecture == "gemma-embedding";
+      facts_.window = reads ? keys_.integer("attention.sliding_window", 0, 0, std::int64_t{1} << 31) : 0;
+      return;
+    }
+    if (row_ == nullptr || row_->window == WindowRule::kNone) return;
     std::int64_t size =
         keys_.integer("attention.sliding_window", row_->default_window, 0, std::int64_t{1} << 31);
     if (header_.architecture == "llama4" && size > 0) size = 8192;
@@ -374,9 +380,15 @@ class FactsBuilder {
       // A fused gate and up projection (phi3, glm4) is twice as wide as the layer says.
       const std::int64_t said = ff_[static_cast<std::size_t>(t.layer)];
       g.feed_forward = std::max(g.feed_forward, said > 0 ? said : rows);
+      if (said > 0 && rows == 2 * said) g.gated = true;
     }
     if (name.ends_with(".ffn_up_shexp.weight")) g.shared_feed_forward = std::max(g.shared_feed_forward, rows);
     if (name.ends_with(".attn_qkv.weight")) g.fused_qkv = true;
+    if (name.ends_with(".ffn_gate.weight")) g.gated = true;
+    for (const std::string_view norm :
+         {".ffn_norm.weight", ".ffn_norm", ".post_attention_norm.weight", ".post_ffw_norm.weight"}) {
+      if (name.ends_with(norm)) second_norm_ = true;
+    }
   }
 
   Result<> check_embedding() {
@@ -396,6 +408,9 @@ class FactsBuilder {
   }
 
   void finish() {
+    // One norm per layer for both halves: Cohere, Phi-2, Falcon.
+    facts_.graph.parallel_residual =
+        facts_.family == ModelFamily::kAttention && facts_.graph.feed_forward > 0 && !second_norm_;
     // gemma-embedding is an encoder with a (tied) output in llama.cpp; the BERTs have none.
     const bool has_head = facts_.family != ModelFamily::kEncoder || header_.architecture == "gemma-embedding";
     facts_.tied_output =
@@ -429,7 +444,7 @@ class FactsBuilder {
   std::int64_t ff_widest_ = 0;
   std::int64_t embedding_width_ = 0;
   std::uint64_t embedding_at_ = 0;
-  bool mla_ = false, reuses_kv_ = false, has_output_ = false, has_classifier_ = false;
+  bool second_norm_ = false, mla_ = false, reuses_kv_ = false, has_output_ = false, has_classifier_ = false;
   std::map<std::string, Bytes> by_type_;
 };
 

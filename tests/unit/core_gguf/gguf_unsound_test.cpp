@@ -73,6 +73,13 @@ TEST(GgufUnsound, arrays) {
                        .file(),
                    "key x", "longer than the rest of the file");
   }
+  // Fewer elements than bytes are left, but more bytes than are left.
+  {
+    GgufBuilder b = test::dense_model();
+    const std::uint64_t left = b.file().size();
+    expect_refused(b.raw_value("x", 9, std::string("\12\0\0\0", 4) + number(left / 2)).file(), "key x",
+                   "longer than the rest of the file");
+  }
   // The count is possible, a text in it is not.
   expect_refused(test::dense_model()
                      .raw_value("x", 9, std::string("\10\0\0\0", 4) + number(1) + number(1ULL << 40))

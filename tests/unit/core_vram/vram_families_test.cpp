@@ -112,6 +112,66 @@ TEST(VramFamilies, an_encoder_keeps_nothing_bge_base) {
   expect_device(e.devices.at(0), {170354688, 0, 46156800});
 }
 
+// ---- compute of shapes that the reference table does not have: the engine's dry run on them, without
+// reordering ----
+
+constexpr std::uint32_t kVocab = 16384;
+
+GgufBuilder shape_keys(const char* architecture, std::uint32_t embd, std::uint32_t ff, std::uint32_t heads,
+                       std::uint32_t kv_heads) {
+  GgufBuilder b(architecture);
+  b.u32(".block_count", 1)
+      .u32(".embedding_length", embd)
+      .u32(".feed_forward_length", ff)
+      .u32(".attention.head_count", heads);
+  b.u32(".attention.head_count_kv", kv_heads)
+      .tensor("token_embd.weight", {embd, kVocab}, "q8_0")
+      .tensor("output.weight", {embd, kVocab}, "q8_0");
+  return b;
+}
+
+double compute_mib(const GgufBuilder& b, const EstimateOptions& options) {
+  return static_cast<double>(estimate_of(facts_of(b), options).devices[0].compute) / (1 << 20);
+}
+
+TEST(VramFamilies, a_feed_forward_part_without_a_gate_holds_one_width_starcoder2) {
+  GgufBuilder b = shape_keys("starcoder2", 3072, 12288, 24, 2);
+  b.tensor("blk.0.attn_q.weight", {3072, 3072}, "q8_0")
+      .tensor("blk.0.ffn_norm.weight", {3072})
+      .tensor("blk.0.ffn_up.weight", {3072, 12288}, "q8_0");
+  EXPECT_NEAR(compute_mib(b, {.ctx = 8192}), 50.0, 0.1);
+  EXPECT_NEAR(compute_mib(b, {.ctx = 1024, .ubatch = 256, .flash_attn = false}), 37.5, 0.1);
+}
+
+TEST(VramFamilies, halves_side_by_side_hold_more_phi2_and_cohere2) {
+  GgufBuilder phi = shape_keys("phi2", 2048, 8192, 32, 32);
+  phi.tensor("blk.0.attn_qkv.weight", {2048, 6144}, "q8_0")
+      .tensor("blk.0.ffn_up.weight", {2048, 8192}, "q8_0");
+  EXPECT_NEAR(compute_mib(phi, {.ctx = 8192}), 40.0, 0.1);
+  EXPECT_NEAR(compute_mib(phi, {.ctx = 1024, .ubatch = 256, .flash_attn = false}), 49.0, 0.1);
+  GgufBuilder cohere = shape_keys("cohere2", 4096, 14336, 32, 8);
+  cohere.u32(".attention.sliding_window", 4096).tensor("blk.0.attn_q.weight", {4096, 4096}, "q8_0");
+  cohere.tensor("blk.0.ffn_gate.weight", {4096, 14336}, "q8_0")
+      .tensor("blk.0.ffn_up.weight", {4096, 14336}, "q8_0");
+  EXPECT_NEAR(compute_mib(cohere, {.ctx = 8192}), 128.5, 0.1);
+  EXPECT_NEAR(compute_mib(cohere, {.ctx = 1024, .ubatch = 256, .flash_attn = false}), 64.0, 0.1);
+}
+
+TEST(VramFamilies, encoders_with_gates_and_fused_projections_nomic_and_modern_bert) {
+  GgufBuilder nomic = shape_keys("nomic-bert", 768, 3072, 12, 12);
+  nomic.tensor("blk.0.attn_qkv.weight", {768, 2304}, "f16")
+      .tensor("blk.0.ffn_up.weight", {768, 3072}, "f16")
+      .tensor("blk.0.ffn_gate.weight", {768, 3072}, "f16");
+  EXPECT_NEAR(compute_mib(nomic, {.ctx = 2048, .embeddings = true}), 21.5, 0.1);
+  EXPECT_NEAR(compute_mib(nomic, {.ctx = 1024, .flash_attn = false, .embeddings = true}), 23.5, 0.1);
+  GgufBuilder modern = shape_keys("modern-bert", 768, 1152, 12, 12);
+  modern.u32(".attention.sliding_window", 128)
+      .tensor("blk.0.attn_qkv.weight", {768, 2304}, "f16")
+      .tensor("blk.0.ffn_up.weight", {768, 2304}, "f16");
+  EXPECT_NEAR(compute_mib(modern, {.ctx = 2048, .embeddings = true}), 10.8, 0.1);
+  EXPECT_NEAR(compute_mib(modern, {.ctx = 1024, .flash_attn = false, .embeddings = true}), 24.5, 0.1);
+}
+
 // ---- by hand: 2 layers of 64, 4 heads and 2 KV heads of 16, f16, one slot of 512 cells ------------------
 
 constexpr EstimateOptions kSmall{.ctx = 512, .backend = EstimateBackend::kCuda};
