@@ -244,8 +244,9 @@ net::Task<Relay::Step> Relay::end_stream(net::ClientExchangePtr upstream) {
   const std::string end = net::header_or(upstream->trailers(), "aiv-end", "");
   if (!done_) {
     if (end.starts_with("engine-exit")) ++crashes_;
-    co_return co_await stream_failed(end.empty() || end == "complete" ? "its answer was cut off"
-                                                                      : "its answer was cut off (" + printable(end, 80) + ")");
+    std::string reason = "its answer was cut off";
+    if (!end.empty() && end != "complete") reason += " (" + printable(end, 80) + ")";
+    co_return co_await stream_failed(std::move(reason));
   }
   const Result<> finished = co_await call_.exchange->finish();
   if (!finished) co_return cancelled();
@@ -483,7 +484,8 @@ Clock::duration Relay::first_limit() const {
   }
   const bool alone = !state_.dispatcher.has_alternative(demand_, lease_->replica());
   const double least = alone ? state_.options.stall_alone_ms : state_.options.stall_ms_min;
-  return ms(std::clamp(3.0 * (terms.prefill_ms + 1000.0), least, 3'600'000.0));
+  const double token_ms = 1000.0 / lease_->replica().speed.decode_per_s();
+  return ms(std::clamp(3.0 * (terms.prefill_ms + token_ms), least, 3'600'000.0));
 }
 
 Clock::duration Relay::stall_limit() const {
