@@ -144,5 +144,20 @@ TEST(VramReference, every_row_of_the_engines_dry_run_is_met) {
   EXPECT_EQ(score.never_short, score.rows);
 }
 
+// A real file with a tokenizer. Figures: the engine's dry run over Vulkan on lavapipe (alignment 16).
+TEST(VramReference, a_real_file_of_a_megabyte_is_read_and_met) {
+  const std::string path = test::test_data_dir() + "/models/stories260K.gguf";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "optional test data is not here (AIV_TEST_DATA)";
+  const Result<ModelFacts> model = read_model_file(path);
+  ASSERT_TRUE(model) << model.error().message();
+  const Result<Estimate> got =
+      estimate(*model, {.ctx = 512, .backend = EstimateBackend::kVulkan, .alignment = 16});
+  ASSERT_TRUE(got) << got.error().message();
+  EXPECT_EQ(got->devices[0].weights, 1040128);
+  EXPECT_EQ(got->devices[0].kv, 327680);
+  EXPECT_NEAR(static_cast<double>(got->devices[0].compute), 1984528, 100'000);
+  EXPECT_EQ(got->host_weights, 131072);
+}
+
 }  // namespace
 }  // namespace aiv
