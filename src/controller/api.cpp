@@ -244,7 +244,8 @@ net::Task<> Api::stream_events(net::ExchangePtr exchange) {
   if (!started) co_return;
   EventLog::Subscription subscription(context_.cluster.events(), context_.executor);
   exchange->on_gone([&subscription] { subscription.signal().notify(); });
-  if (auto sent = co_await exchange->write(": events follow\n\n"); !sent) co_return;
+  auto hello = co_await exchange->write(": events follow\n\n");
+  if (!hello) co_return;
   while (!exchange->gone() && !context_.stopping) {
     std::string text;
     for (const EventEntry& event : context_.cluster.events().since(seq, 500)) {
@@ -253,12 +254,14 @@ net::Task<> Api::stream_events(net::ExchangePtr exchange) {
       seq = event.seq;
     }
     if (!text.empty()) {
-      if (auto sent = co_await exchange->write(text); !sent) break;
+      auto sent = co_await exchange->write(text);
+      if (!sent) break;
       continue;
     }
     const bool woken = co_await subscription.signal().wait_until(net::Clock::now() + net::seconds(15));
     if (woken || exchange->gone()) continue;
-    if (auto sent = co_await exchange->write(": still here\n\n"); !sent) break;
+    auto sent = co_await exchange->write(": still here\n\n");
+    if (!sent) break;
   }
   exchange->on_gone({});
   if (!exchange->gone()) {

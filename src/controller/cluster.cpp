@@ -203,8 +203,9 @@ net::Task<> Cluster::read_state() {
 net::Task<Result<>> Cluster::load() {
   if (auto status = store_->status(); status.health == StoreHealth::kReadOnly) {
     read_only_ = status.reason;
-  } else if (auto taken = co_await take_leadership(); !taken) {
-    co_return taken;
+  } else {
+    auto taken = co_await take_leadership();
+    if (!taken) co_return taken;
   }
   state_.frozen_writes = !read_only_.empty();
   events_.begin(state_.epoch);
