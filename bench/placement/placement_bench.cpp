@@ -3,7 +3,7 @@
 //   placement_bench lab SEED DIR      one random lab of 3-8 nodes: DIR/SEED.lp, and a JSON line with our values
 //   placement_bench decode SEED       a solver's "name value" lines from stdin: checked and valued; a JSON line
 //   placement_bench bound NODES COUNT MS   random sites against the printed bound: a table row
-//   placement_bench scale [NODES]     first plan, coverage, memory, re-plan after losses: a table
+//   placement_bench scale [NODES [SIZE_FACTOR]]  first plan, coverage, memory, re-plan after losses: a table
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -145,11 +145,12 @@ void print_losses(Planner& planner, const PlanInput& input) {
   std::printf("  5 %% of the nodes lost at once: %.1f ms\n", ms_since(start));
 }
 
-int run_scale(int nodes, double load) {
+int run_scale(int nodes, double size_factor) {
   test::LabShape shape;
   shape.nodes = nodes;
   shape.models = nodes;
-  shape.load = load;
+  shape.two_devices = true;
+  shape.size_factor = size_factor;
   const PlanInput input = test::random_lab(1, shape);
   std::size_t devices = 0;
   Bytes there = 0;
@@ -192,7 +193,7 @@ int main(int argc, char** argv) {
   if (what == "lab" && argc > 3) return run_lab(std::strtoull(argv[2], nullptr, 10), argv[3]);
   if (what == "decode" && argc > 2) return run_decode(std::strtoull(argv[2], nullptr, 10));
   if (what == "bound" && argc > 4) return run_bound(std::atoi(argv[2]), std::atoi(argv[3]), std::atol(argv[4]));
-  if (what == "scale") return run_scale(std::atoi(argument(2, "10000")), std::atof(argument(3, "0")));
-  std::fprintf(stderr, "usage: placement_bench lab SEED DIR | decode SEED | bound NODES COUNT MS | scale [NODES]\n");
+  if (what == "scale") return run_scale(std::atoi(argument(2, "10000")), std::atof(argument(3, "1")));
+  std::fprintf(stderr, "usage: placement_bench lab SEED DIR | decode SEED | bound NODES COUNT MS | scale [NODES [SIZE_FACTOR]]\n");
   return 2;
 }

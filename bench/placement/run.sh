@@ -16,4 +16,4 @@ fi
 "$bench" bound 20 20 1000
 "$bench" bound 200 5 1000
 "$bench" scale 10000
-"$bench" scale 10000 heavy
+"$bench" scale 10000 3

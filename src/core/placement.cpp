@@ -308,7 +308,11 @@ Plan Planner::result(const PlanOptions& options) const {
       plan.steps.push_back(impl.names.step(impl.problem, step, planned));
     }
   }
-  if (options.with_bound) plan.upper_bound = std::max(impl.upper_bound(), plan.value);
+  if (options.with_bound) {
+    // The tight bound takes longer than a first plan does; it goes with plans that were searched for.
+    const double bound = options.steps > 0 ? lagrangian_bound(impl.problem, plan.value) : impl.upper_bound();
+    plan.upper_bound = std::max(bound, plan.value);
+  }
   return plan;
 }
 
@@ -316,7 +320,7 @@ std::int64_t steps_for_limit(const PlanInput& input, std::int64_t limit_ms) {
   // Steps per millisecond by number of devices, measured with bench/placement (release build, one thread).
   std::size_t devices = 0;
   for (const PlanNode& node : input.nodes) devices += node.devices.size();
-  const std::int64_t per_ms = devices <= 16 ? 60 : devices <= 48 ? 40 : devices <= 1000 ? 40 : 20;
+  const std::int64_t per_ms = devices <= 16 ? 60 : devices <= 48 ? 40 : devices <= 1000 ? 60 : 20;
   return std::max<std::int64_t>(0, limit_ms) * per_ms;
 }
 

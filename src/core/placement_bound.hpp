@@ -7,4 +7,10 @@ namespace aiv::placement {
 // Always valid: fractional knapsack over all free bytes. O(M log M).
 [[nodiscard]] double simple_bound(const Problem& problem);
 
+// Lagrangian bound: models' wishes priced, each node filled at those prices by a knapsack of its own, the prices moved
+// by subgradient steps (Held, Wolfe and Crowder 1974; the step of Polyak) towards the least total. Valid at any prices;
+// never above simple_bound(). `value` is the best known value, which the steps aim at. Gives simple_bound() where the
+// cluster is too large for it.
+[[nodiscard]] double lagrangian_bound(const Problem& problem, double value);
+
 }  // namespace aiv::placement

@@ -24,9 +24,10 @@ class Searcher {
       if (problem_.models[m].smallest_need > 0 && problem_.models[m].max_replicas > 0) models_.push_back(m);
     }
     small_ = problem_.nodes.size() <= kSmallCluster;
-    // 0.8 % of the mean value per model (placement trials: higher wanders, lower freezes).
+    // 0.8 % of the mean value per model in small clusters; where a step changes a small part of many, and the budget
+    // gives each model few steps, nearly none (measured with bench/placement).
     const auto mean = state.value() / static_cast<Score>(std::max<std::size_t>(1, models_.size()));
-    temperature_start_ = mean / 125;
+    temperature_start_ = mean / (small_ ? 125 : 1000);
   }
 
   SearchResult run() {

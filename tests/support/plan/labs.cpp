@@ -51,8 +51,9 @@ class Maker {
       node.failure_domain = node.id;
       if (shape_.shared_domains && n > 0 && draw(5) == 0) node.failure_domain = input_.nodes.back().failure_domain;
       if (shape_.closed_nodes && shape_.nodes > 3 && draw(16) == 0) node.state = NodePlanState::kUnschedulable;
-      const std::uint32_t count = std::min<std::uint32_t>(static_cast<std::uint32_t>(shape_.devices_per_node_max),
+      std::uint32_t count = std::min<std::uint32_t>(static_cast<std::uint32_t>(shape_.devices_per_node_max),
                                                           1 + draw(3) * draw(2) + (draw(8) == 0 ? 1 : 0));
+      count = shape_.two_devices ? 1 + draw(3) : count;
       const bool alike = draw(2) == 0;
       Card card = kCards[draw(kCards.size())];
       for (std::uint32_t d = 0; d < count; ++d) {
@@ -81,7 +82,10 @@ class Maker {
       model.weight = 1 + draw(4) * draw(3);
       model.min_replicas = 1;
       model.max_replicas = 1 + static_cast<int>(draw(4));
-      const Bytes base = (kSizesMb[std::min<std::uint32_t>(draw(20), draw(20))] + draw(400)) * Bytes{1'000'000};
+      const std::uint32_t one = draw(20);
+      const std::uint32_t other = draw(20);
+      const double mb = (kSizesMb[std::min(one, other)] + static_cast<double>(draw(400))) * shape_.size_factor;
+      const Bytes base = static_cast<Bytes>(std::min(mb, 42'400.0) * 1e6);
       // About what half a card to three cards deliver, so that speed decides something.
       const double one_card = 0.6 * 400e9 / static_cast<double>(base);
       model.demand_tokens_per_s = draw(10) == 0 ? 0 : one_card * (0.4 + 0.1 * draw(26));

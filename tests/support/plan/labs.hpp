@@ -15,6 +15,8 @@ struct LabShape {
   bool closed_nodes = true;     // now and then one that is not schedulable
   bool current = false;         // first fit by hand, with some nonsense in it
   int devices_per_node_max = 4;
+  double size_factor = 1;       // of all models; the largest stay at 42 GB
+  bool two_devices = false;     // every node has 1-3 devices, two on average
 };
 
 [[nodiscard]] PlanInput random_lab(std::uint64_t seed, const LabShape& shape);
