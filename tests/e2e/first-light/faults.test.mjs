@@ -50,8 +50,7 @@ withCluster('One node', { gpus: 'GTX 1080:8GiB' }, (test) => {
     assert.deepEqual(Object.keys(error).sort(), ['code', 'message', 'param', 'type']);
     assert.ok(!events.slice(0, -1).some((data) => JSON.parse(data).choices?.[0]?.finish_reason), 'no finish_reason');
     await waitFor('the engine is gone', () => !isAlive(before.pid));
-    const [after] = await cluster.waitForReplicas(MODEL, 1);
-    assert.notEqual(after.pid, before.pid);
+    await waitFor('a new process is ready', async () => (await cluster.replicas(MODEL)).find((r) => r.state === 'ready' && r.pid !== before.pid), { timeoutMs: 20_000 });
     await waitFor('it answers again', () => undisturbed(cluster, 'hello'));
   });
 
@@ -132,7 +131,10 @@ withCluster('Two nodes', { gpus: 'GTX 1080:8GiB;RTX 3060:12GiB' }, (test) => {
       assert.equal(response.status, 200);
       const text = stream ? textOf((await readEvents(response)).events) : (await response.json()).choices[0].message.content;
       assert.equal(text, await undisturbed(cluster, content));
-      await cluster.waitForReplicas(MODEL, 2);
+      await waitFor('the victim is replaced', async () => {
+        const ready = (await cluster.replicas(MODEL)).filter((r) => r.state === 'ready');
+        return ready.length === 2 && ready.every((r) => r.pid !== victim.pid);
+      }, { timeoutMs: 20_000 });
     }
   });
 

@@ -2,6 +2,9 @@
 import { after, before, describe, it } from 'node:test';
 import { Cluster } from './cluster.mjs';
 
+// A hanging request is a failure of that test, not of the whole run.
+const TEST_TIMEOUT_MS = 90_000;
+
 export function withCluster(name, options, define) {
   describe(name, { concurrency: false }, () => {
     const holder = { cluster: null };
@@ -12,7 +15,7 @@ export function withCluster(name, options, define) {
       await holder.cluster?.stop();
     });
     define((title, body) =>
-      it(title, async (t) => {
+      it(title, { timeout: TEST_TIMEOUT_MS }, async (t) => {
         try {
           await body(holder.cluster, t);
         } catch (error) {
