@@ -7,9 +7,12 @@ shift
 build=build/$preset
 mkdir -p "$build"
 started=$SECONDS
-if [ ! -f "$build/build.ninja" ]; then
+# `make run` on a bare machine has no test packages: the target "product" needs none, everything else does.
+wanted=ON
+[ "${1:-}" != product ] || wanted=OFF
+if [ ! -f "$build/build.ninja" ] || { [ $wanted = ON ] && grep -q '^AIV_TESTS:BOOL=OFF' "$build/CMakeCache.txt"; }; then
   say "configuring $build"
-  cmake --preset "$preset" >"$build/configure.log" 2>&1 || {
+  cmake --preset "$preset" -DAIV_TESTS=$wanted -DAIV_BENCH=$wanted >"$build/configure.log" 2>&1 || {
     tail -n 15 "$build/configure.log" >&2
     die "cmake failed" "packages missing? scripts/setup.sh build run test bench; details in $build/configure.log"
   }
