@@ -7,6 +7,7 @@
 #include "cli/commands.hpp"
 #include "cli/dev_cluster.hpp"
 #include "cli/install_paths.hpp"
+#include "node/engine_dir.hpp"
 #include "node/software_gpu.hpp"
 
 namespace aiv::cli {
@@ -59,8 +60,8 @@ int run_dev(const DevOptions& options) {
     settings.nodes = *nodes;
   }
   if (options.engine == "llama") {
-    const auto dir = find_engine_dir();
-    if (!dir) return report(dir.error(), "aiv dev --engine fake runs without an engine");
+    const auto dir = node::find_engine_dir("");
+    if (!dir) return report(dir.error());
     settings.engine_dir = *dir;
   }
   return DevCluster(std::move(settings)).run();

@@ -23,6 +23,7 @@
 #include "make-model/random_model.hpp"
 #include "node/desired_store.hpp"
 #include "node/replica_files.hpp"
+#include "node/engine_dir.hpp"
 
 namespace aiv::cli {
 namespace {
@@ -170,7 +171,7 @@ class GpuCheck {
   }
 
   bool find_engine() {
-    const auto engine = find_engine_dir();
+    const auto engine = node::find_engine_dir("");
     if (!engine) return step("engine", false, engine.error().message());
     report_.body["engine"] = *engine;
     if (options_.software.empty()) {

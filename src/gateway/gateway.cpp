@@ -1,6 +1,5 @@
 #include "gateway/gateway.hpp"
 
-#include <boost/asio/io_context.hpp>
 #include <csignal>
 #include <cstdio>
 #include <memory>
