@@ -12,6 +12,7 @@
 #include "net/process.hpp"
 #include "node/desired_store.hpp"
 #include "node/device_book.hpp"
+#include "node/engine_dir.hpp"
 #include "node/node_api.hpp"
 #include "node/supervisor.hpp"
 #include "wire/documents.hpp"
@@ -28,12 +29,13 @@ constexpr std::int64_t kReconnectFirstMs = 50;
 constexpr std::int64_t kReconnectMaxMs = 1000;
 constexpr auto kLinkWasGood = seconds(5);   // a link that lived this long starts the back-off anew
 constexpr auto kMeasureEvery = seconds(1);
+constexpr auto kMeasureGap = milliseconds(50);  // after a change, but not with each step of a load's progress
 constexpr auto kStopSlack = seconds(15);    // SIGTERM, SIGKILL and the driver's release, beyond the drain limit
 
 class Agent : public NodeView {
  public:
   Agent(boost::asio::io_context& context, AgentOptions options)
-      : context_(context), executor_(context.get_executor()), options_(std::move(options)), stopped_(executor_) {}
+      : context_(context), executor_(context.get_executor()), options_(std::move(options)), stopped_(executor_), measure_(executor_) {}
 
   net::Task<> run(int& exit_code);
   void on_signal(int signo);
@@ -74,6 +76,7 @@ class Agent : public NodeView {
   bool applying_ = false;
   bool ending_ = false;
   net::Signal stopped_;
+  net::Signal measure_;
 };
 
 Result<> Agent::prepare() {
@@ -82,6 +85,11 @@ Result<> Agent::prepare() {
   if (auto sound = check_data_dir(options_.data_dir); !sound) return sound;
   for (const char* sub : {"", "/run", "/replicas", "/home"})
     if (auto made = make_directories(options_.data_dir + sub, 0700); !made) return made;
+  if (options_.engine == EngineKind::kLlama) {
+    auto found = find_engine_dir(options_.engine_dir);
+    if (!found) return std::unexpected(found.error());
+    options_.engine_dir = *found;
+  }
   if (options_.shim_command.empty()) options_.shim_command = {"/proc/self/exe", "engine-shim"};
   if (options_.fake_engine_program.empty()) options_.fake_engine_program = executable_dir() + "/aiv-fake-engine";
   auto tls = net::TlsContext::make(false, options_.cert_file, options_.key_file, options_.ca_file, true, "aiv-node/1");
@@ -231,7 +239,10 @@ void Agent::reconcile() {
 }
 
 void Agent::start_replica(const ReplicaSpec& spec) {
-  std::function<void()> changed = [this] { ++seq_; };
+  std::function<void()> changed = [this] {
+    ++seq_;
+    measure_.notify();
+  };
   auto replica = std::make_shared<Supervisor>(executor_, spec, desired_->version, supervisor_options(), *book_, changed);
   replicas_[spec.id] = replica;
   net::spawn(executor_, supervise(replica), "replica.supervise");
@@ -242,6 +253,7 @@ net::Task<> Agent::supervise(SupervisorPtr replica) {
   co_await replica->run();
   replicas_.erase(id);
   ++seq_;
+  measure_.notify();
   stopped_.notify();
   reconcile();
 }
@@ -296,9 +308,10 @@ SupervisorOptions Agent::supervisor_options() const {
 
 net::Task<> Agent::measure_loop() {
   while (!ending_) {
-    co_await net::sleep_for(kMeasureEvery);
+    co_await measure_.wait_until(Clock::now() + kMeasureEvery);
     const bool changed = co_await book_->refresh();
     if (changed) ++seq_;
+    co_await net::sleep_for(kMeasureGap);
   }
 }
 

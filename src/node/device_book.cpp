@@ -49,6 +49,10 @@ net::Task<RoomAnswer> DeviceBook::ask(ReplicaSpec spec) {
       answer.detail = "a tensor of " + format_bytes(spec.largest_tensor) + " is over the " +
                       format_bytes(device->max_storage_buffer_range) + " that " + want.device_id +
                       "'s driver can bind: the engine would compute it on the CPU";
+    } else if (want.total() > device->vram_bytes) {
+      answer.event = LifeEvent::kUnfit;
+      answer.detail = "needs " + format_bytes(want.total()) + " on " + want.device_id + ", which has " +
+                      format_bytes(device->vram_bytes);
     } else if (want.total() > device->free_bytes) {
       if (answer.event == LifeEvent::kRoom) answer.event = LifeEvent::kNoRoom;
       answer.detail = "needs " + format_bytes(want.total()) + " on " + want.device_id + ", " +

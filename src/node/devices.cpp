@@ -267,18 +267,8 @@ class RealDevices : public DeviceSource {
 
 bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 
-Result<std::string> check_engine_dir(const std::string& dir) {
-  if (dir.empty())
-    return fail(ErrorCode::kInvalidArgument, "no engine directory given: --engine-dir DIR, or run `make engine`", "engine-dir");
-  if (::access((dir + "/llama-server").c_str(), X_OK) != 0)
-    return fail(ErrorCode::kNotFound, "has no llama-server that can be run: run `make engine`, or name another directory", dir);
-  // That directory without a GPU backend is a CPU engine, which must never serve.
-  if (exists(dir + "/libggml-cuda.so")) return "cuda";
-  if (exists(dir + "/libggml-vulkan.so")) return "vulkan";
-  return fail(ErrorCode::kNotFound,
-              "has no GPU backend beside llama-server (libggml-vulkan.so or libggml-cuda.so): it would compute on the CPU",
-              dir);
-}
+// Which backend the engine in `dir` will use; find_engine_dir has seen that there is one.
+std::string backend_of(const std::string& dir) { return exists(dir + "/libggml-cuda.so") ? "cuda" : "vulkan"; }
 
 std::vector<std::string> probe_command(const AgentOptions& options) {
   std::vector<std::string> command = options.shim_command;
@@ -296,9 +286,8 @@ net::Task<Result<std::unique_ptr<DeviceSource>>> make_device_source(AgentOptions
     std::unique_ptr<DeviceSource> source = std::make_unique<FakeDevices>(options.node_id, *gpus);
     co_return source;
   }
-  auto backend = check_engine_dir(options.engine_dir);
-  if (!backend) co_return std::unexpected(backend.error());
-  const std::string engine = "llama.cpp v0.5.0 " + *backend;
+  const std::string backend = backend_of(options.engine_dir);
+  const std::string engine = "llama.cpp v0.5.0 " + backend;
   if (!options.gpus.empty()) {
     auto gpus = one_node(options.gpus);
     if (!gpus) co_return std::unexpected(gpus.error());
@@ -315,8 +304,8 @@ net::Task<Result<std::unique_ptr<DeviceSource>>> make_device_source(AgentOptions
   std::shared_ptr<Nvml> nvml;
   if (auto opened = Nvml::open()) nvml = *opened;
   else if (opened.error().code != ErrorCode::kNotFound) log_warn("gpu.nvml_failed", {{"reason", opened.error().reason}});
-  auto source = std::make_unique<RealDevices>(options.node_id, *backend == "cuda", nvml, engine);
-  if (*backend == "cuda") {
+  auto source = std::make_unique<RealDevices>(options.node_id, backend == "cuda", nvml, engine);
+  if (backend == "cuda") {
     source->add_cuda();
   } else {
     std::vector<std::string> environment = {"PATH=/usr/bin:/bin", "NODEVICE_SELECT=1", "HOME=" + options.data_dir};
