@@ -54,7 +54,7 @@ struct ReplicaSpec {
   std::string cache_type_k = "f16";
   std::string cache_type_v = "f16";
   bool kv_unified = false;
-  bool token_embd_on_device = false;  // pass -ot token_embd.weight=DEV (tied models, or several devices)
+  bool token_embd_on_device = false;  // -ot token_embd.weight=LAST DEVICE (tied models, or several devices)
   bool tied_output = false;           // the output is the token embedding (no output.weight)
   Bytes host_weights = 0;             // what may rightly stay on the host: the token embedding
   Bytes largest_tensor = 0;  // refused on a device whose max_storage_buffer_range is smaller; 0 = not known

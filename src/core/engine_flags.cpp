@@ -110,7 +110,9 @@ Result<EngineCommand> engine_command(const ReplicaSpec& spec, const EngineSite& 
   add({"-fa", spec.flash_attn ? "on" : "off", "-ub",
        std::to_string(spec.ubatch)});
   add({"-ctk", spec.cache_type_k, "-ctv", spec.cache_type_v});
-  if (spec.token_embd_on_device) add({"-ot", "token_embd.weight=" + site.device_names.front()});
+  // On the output's device, which is the last: a tied output is this very tensor, so there it costs nothing, and an
+  // output that fell to the CPU would still show as one graph split too many.
+  if (spec.token_embd_on_device) add({"-ot", "token_embd.weight=" + site.device_names.back()});
   switch (spec.kind) {
     case ModelKind::kChat: break;
     case ModelKind::kEmbedding: add({"--embeddings"}); break;

@@ -107,8 +107,7 @@ ResidencyExpectation residency_expectation(const ReplicaSpec& spec, const std::v
   return {.device_names = device_names,
           .devices = spec.devices,
           .host_weights = spec.token_embd_on_device ? 0 : spec.host_weights,
-          .token_embd_on_device = spec.token_embd_on_device,
-          .tied_output = spec.tied_output};
+          .token_embd_on_device = spec.token_embd_on_device};
 }
 
 void ResidencyParser::line(std::string_view text) {
@@ -273,7 +272,7 @@ Result<ResidencyProof> ResidencyParser::prove(const ResidencyExpectation& expect
     if (!is_ours(name)) faults.push_back("the engine uses " + printable(name, 40) + ", which is not its own");
 
   const int devices = static_cast<int>(expected.devices.size());
-  const bool one_more = !expected.token_embd_on_device || (expected.tied_output && devices > 1);
+  const bool one_more = !expected.token_embd_on_device || devices > 1;
   const int splits_max = devices + (one_more ? 1 : 0);
   if (splits_lines_ == 0) faults.emplace_back("the engine's log does not tell its graph splits");
   else if (splits_ > splits_max)

@@ -8,8 +8,8 @@
 //  - Per device the weights and the KV + RS bytes must equal the spec's to 0.01 MiB per line. Rationale: Vulkan
 //    leaves an operation whose source exceeds maxStorageBufferRange on the CPU in silence; with a tied output the host
 //    buffer then still equals the embedding, and only the missing device bytes show it.
-//  - The graph's splits are bounded: one per device, one more for an embedding on the host or for a tied output that
-//    runs where the embedding lies. Rationale: every operation the device cannot do adds two.
+//  - The graph's splits are bounded: one per device, one more for an embedding on the host, or on the
+//    last of several devices (seen: last, first, ..., last). Rationale: every operation the device cannot do adds two.
 //  - A buffer line that is not known, or a line that should be there and is not, is a failure, never a pass: another
 //    engine version fails closed.
 //
@@ -32,7 +32,6 @@ struct ResidencyExpectation {
   std::vector<DeviceBytes> devices;
   Bytes host_weights = 0;
   bool token_embd_on_device = false;
-  bool tied_output = false;
 };
 
 ResidencyExpectation residency_expectation(const ReplicaSpec& spec, const std::vector<std::string>& device_names);

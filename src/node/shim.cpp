@@ -230,6 +230,7 @@ class Shim {
   std::string kept_log_;
   std::string last_out_;
   bool exited_ = false;
+  bool had_client_ = false;
   int status_ = 0;
   std::int64_t kill_at_ms_ = 0;
   std::int64_t alone_since_ms_ = now_ms();
@@ -443,6 +444,7 @@ void Shim::accept_client() {
   client.outbox = "hello " + std::to_string(pid_) + " " + std::to_string(start_time_) + "\n" + kept_log_;
   if (!last_out_.empty()) client.outbox.append("out ").append(last_out_).append("\n");
   client.outbox += "live\n";
+  had_client_ = true;
   clients_.push_back(std::move(client));
   flush(clients_.back());
 }
@@ -498,6 +500,9 @@ void Shim::farewell() {
   err_lines_.finish([this](std::string_view line) { log_line(line); });
   const std::string status = describe(status_);
   write_whole("exit", status + "\n");
+  // An engine that refuses its command line is gone before the agent has connected: its words would be lost.
+  while (!had_client_ && now_ms() < until) poll_once(50);
+  poll_once(0);
   tell("exit ", status, false);
   auto unsent = [this] {
     return std::ranges::any_of(clients_, [](const Client& c) { return c.fd >= 0 && !c.outbox.empty(); });

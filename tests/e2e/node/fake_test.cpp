@@ -340,7 +340,8 @@ TEST_F(FakeNode, WhatDoesNotFitBesideOthersWaitsAWhileThenSaysWhy) {
   start_agent(options());
   desire({spec("a-1", "weights=5GiB"), spec("b-1", "weights=5GiB")});
   await_state("a-1", ReplicaState::kReady);
-  EXPECT_THAT(await_state("b-1", ReplicaState::kPending).reason, HasSubstr("needs 5.1 GiB on n1/0, 2.9 GiB free"));
+  EXPECT_TRUE(run_until([this] { return replica("b-1").reason == "needs 5.1 GiB on n1/0, 2.9 GiB free"; }, seconds(5)))
+      << replica("b-1").reason;
   desire({spec("b-1", "weights=5GiB")});
   await_state("b-1", ReplicaState::kReady);
 }

@@ -213,7 +213,9 @@ ReplicaStatus NodeTest::replica(const std::string& id) {
 ReplicaStatus NodeTest::await_state(const std::string& id, ReplicaState state, net::Clock::duration limit) {
   const auto until = net::Clock::now() + limit;
   ReplicaStatus status = replica(id);
-  while ((status.id.empty() || status.state != state) && net::Clock::now() < until) {
+  // Failed is an end of its own: nothing more will come.
+  while ((status.id.empty() || (status.state != state && status.state != ReplicaState::kFailed)) &&
+         net::Clock::now() < until) {
     run_until([] { return false; }, net::milliseconds(10));
     status = replica(id);
   }

@@ -161,6 +161,7 @@ TEST_F(LlamaNode, AnAgentThatWasKilledAdoptsWithoutAReload) {
   EXPECT_EQ(after.measured, before.measured);
   ::kill(static_cast<pid_t>(after.pid), SIGKILL);
   ASSERT_TRUE(await_dead(before.pid, seconds(5)));
+  run_until([&] { return replica("tiny-1").pid != before.pid; }, seconds(10));
   EXPECT_NE(await_state("tiny-1", ReplicaState::kReady, seconds(60)).pid, before.pid);
 }
 

@@ -91,7 +91,7 @@ TEST(EngineFlags, SeveralDevicesAreSplitByLayersInTheGivenShares) {
   EXPECT_EQ(value_of(*command, "-dev"), "Vulkan0,Vulkan1");
   EXPECT_EQ(value_of(*command, "-sm"), "layer");
   EXPECT_EQ(value_of(*command, "-ts"), "2,1");
-  EXPECT_EQ(value_of(*command, "-ot"), "token_embd.weight=Vulkan0");
+  EXPECT_EQ(value_of(*command, "-ot"), "token_embd.weight=Vulkan1");
 }
 
 TEST(EngineFlags, EmbeddingAndRerankingAreModesOfTheirOwn) {
