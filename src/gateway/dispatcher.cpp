@@ -257,6 +257,12 @@ net::Task<> Dispatcher::run() {
   }
 }
 
+Dispatcher::RetryToken Dispatcher::retry_token() const {
+  const std::shared_ptr<int> count = retries_running_;
+  *count += 1;
+  return {count.get(), [count](const void*) { *count -= 1; }};
+}
+
 bool Dispatcher::has_alternative(const Demand& demand, const Replica& than) const {
   const std::int64_t now = monotonic_ms();
   for (const ReplicaPtr& replica : demand.model->replicas) {

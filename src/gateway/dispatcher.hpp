@@ -126,9 +126,10 @@ class Dispatcher {
   // Whether another usable replica than `than` could take the request (then a stall is worth a change).
   [[nodiscard]] bool has_alternative(const Demand& demand, const Replica& than) const;
   [[nodiscard]] double predicted_wait_ms(const Model& model) const;
-  [[nodiscard]] bool may_retry() const { return retry_within_budget(retries_running_, requests_running_); }
-  void retry_started() { ++retries_running_; }
-  void retry_ended() { --retries_running_; }
+  [[nodiscard]] bool may_retry() const { return retry_within_budget(*retries_running_, requests_running_); }
+  // Counts as a retry while it is held; it may outlive the dispatcher.
+  using RetryToken = std::shared_ptr<const void>;
+  [[nodiscard]] RetryToken retry_token() const;
   [[nodiscard]] int requests_running() const { return requests_running_; }
 
  private:
@@ -152,7 +153,7 @@ class Dispatcher {
   std::uint64_t next_ticket_ = 1;
   std::uint64_t random_;
   int requests_running_ = 0;
-  int retries_running_ = 0;
+  std::shared_ptr<int> retries_running_ = std::make_shared<int>(0);
   // Kept between calls so that choosing allocates nothing.
   std::vector<RouteOption> options_;
   std::vector<RouteTerms> terms_;

@@ -45,10 +45,7 @@ Relay::Relay(GatewayState& state, InferenceCall call)
               .max_tokens = call_.request.max_tokens},
       last_write_(call_.arrived) {}
 
-Relay::~Relay() {
-  call_.exchange->on_gone(nullptr);
-  if (retrying_) state_.dispatcher.retry_ended();
-}
+Relay::~Relay() { call_.exchange->on_gone(nullptr); }
 
 net::Task<RelayResult> Relay::run() {
   // The callback holds what it needs itself: it may come after this object is gone.
@@ -88,8 +85,7 @@ net::Task<RelayResult> Relay::run() {
       co_await fail_with(replica_failed("No replica could answer: " + failure_ + "."));
       break;
     }
-    if (!retrying_) state_.dispatcher.retry_started();
-    retrying_ = true;
+    if (!retrying_) retrying_ = state_.dispatcher.retry_token();
     forget_attempt();
   }
   co_return std::move(result_);
@@ -374,7 +370,11 @@ net::Task<Relay::Step> Relay::stream_failed(std::string reason) {
   static_cast<void>(penalty);
   metrics_.streams_broken += 1;
   ApiError error = replica_failed("The replica failed in the middle of the answer: " + reason + ".");
-  if (!engine_error_.empty()) error = from_engine_error(200, engine_error_);
+  if (!engine_error_.empty()) {
+    error = from_engine_error(200, engine_error_);
+    if (error.code.empty()) error.code = "engine_error";
+  }
+  count_partial();
   co_await fail_with(std::move(error));
   co_return Step::kEnded;
 }
@@ -417,7 +417,15 @@ Relay::Step Relay::cancelled() {
   result_.end = "cancelled";
   if (result_.status == 0) result_.status = 499;  // as nginx logs it: nobody is there to read a status
   metrics_.cancelled += 1;
+  count_partial();
   return Step::kEnded;
+}
+
+// An answer that did not end by itself is accounted for with what was relayed of it.
+void Relay::count_partial() {
+  if (learned_) return;
+  result_.usage.generated_tokens = tokens_;
+  metrics_.generation_tokens += static_cast<std::uint64_t>(tokens_);
 }
 
 void Relay::count_success() {

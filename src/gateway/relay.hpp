@@ -84,6 +84,7 @@ class Relay {
   void learn(std::string_view json);
   void sample_pace(net::Clock::time_point now);
   void count_success();
+  void count_partial();
   void forget_attempt();
   Step failed(std::string reason, bool stalled = false);
   Step cancelled();
@@ -104,7 +105,7 @@ class Relay {
   std::string failure_;          // why the last attempt failed
   std::string engine_error_;     // the error event, as it came
   int crashes_ = 0;
-  bool retrying_ = false;        // counts in the retry budget
+  Dispatcher::RetryToken retrying_;  // set from the second attempt on
   bool head_sent_ = false;
   bool relayed_ = false;         // something of the answer has left: no retry any more
   bool done_ = false;            // [DONE] came
