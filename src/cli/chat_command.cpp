@@ -51,9 +51,22 @@ Result<std::string> answer(const ApiClient& api, const ChatOptions& options, con
   return text;
 }
 
-int run_chat(const ChatOptions& options) {
+// The deployment to talk to when none was named: the first chat model that the server lists.
+Result<std::string> first_model(const ApiClient& api) {
+  const auto models = api.call("GET", "/v1/models");
+  if (!models) return std::unexpected(models.error());
+  for (const Json& model : models->value("data", Json::array())) return model.value("id", "");
+  return fail(ErrorCode::kNotFound, "nothing is deployed that you may use\n  try: aiv up FILE.gguf");
+}
+
+int run_chat(ChatOptions options) {
   const auto api = ApiClient::connect(options.server);
   if (!api) return report(api.error());
+  if (options.model.empty()) {
+    const auto model = first_model(*api);
+    if (!model) return report(model.error());
+    options.model = *model;
+  }
   Json messages = Json::array();
   if (!options.system.empty()) messages.push_back({{"role", "system"}, {"content", options.system}});
   std::string prompt;
@@ -93,7 +106,7 @@ int run_chat(const ChatOptions& options) {
 void add_chat_command(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<ChatOptions>();
   CLI::App* verb = app.add_subcommand("chat", "Talk to a deployment");
-  verb->add_option("model", options->model, "Deployment")->required();
+  verb->add_option("model", options->model, "Deployment (default: the first that is listed)");
   verb->add_option("prompt", options->prompt, "One question; without it, a conversation (or the question on stdin)");
   verb->add_option("--system", options->system, "System message");
   verb->add_option("--max-tokens", options->max_tokens, "Limit of the answer")->check(CLI::Range(1, 1 << 20));
