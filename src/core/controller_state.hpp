@@ -80,6 +80,7 @@ struct NodeRecord {
 struct Backoff {
   int failures = 0;
   std::int64_t until_ms = 0;  // monotonic
+  std::int64_t wait_ms = 0;
   std::string reason;
 };
 

@@ -44,6 +44,7 @@ void fail_replica(Work& work, Placement& placement, const std::string& reason) {
   for (int i = 1; i < backoff.failures && wait_ms < state.settings.backoff_max_ms; ++i) wait_ms *= 2;
   wait_ms = std::min(wait_ms, state.settings.backoff_max_ms);
   backoff.until_ms = work.now.steady_ms + wait_ms;
+  backoff.wait_ms = wait_ms;
   backoff.reason = printable(reason.empty() ? "the engine stopped without a reason" : reason, 512);
   retire(work, placement, "replica.failed",
          backoff.reason + " (failure " + std::to_string(backoff.failures) + " on " + placement.node +

@@ -330,15 +330,23 @@ Planned make_plan(const ControllerState& state, std::int64_t now_ms) {
   Planned out;
   out.input = plan_input(state, now_ms, {}, &out.impossible);
   out.plan = run_planner(out.input);
+  std::map<std::string, std::ptrdiff_t> got;
   std::set<std::string> lesser;
   for (const PlanModel& model : out.input.models) {
-    const auto replicas = std::ranges::count(out.plan.placements, model.id, &PlanPlacement::model);
-    if (replicas < model.max_replicas && model.variants.size() > 1) lesser.insert(model.id);
+    got[model.id] = std::ranges::count(out.plan.placements, model.id, &PlanPlacement::model);
+    if (got[model.id] < model.max_replicas && model.variants.size() > 1) lesser.insert(model.id);
   }
-  if (lesser.empty()) return out;
-  out.impossible.clear();
-  out.input = plan_input(state, now_ms, lesser, &out.impossible);
-  out.plan = run_planner(out.input);
+  // Only those that a lesser variant gives a replica more keep it: others lack a node, not bytes.
+  for (int pass = 0; pass < 3 && !lesser.empty(); ++pass) {
+    Planned second;
+    second.input = plan_input(state, now_ms, lesser, &second.impossible);
+    second.plan = run_planner(second.input);
+    const std::size_t before = lesser.size();
+    std::erase_if(lesser, [&](const std::string& name) {
+      return std::ranges::count(second.plan.placements, name, &PlanPlacement::model) <= got[name];
+    });
+    if (lesser.size() == before) return second;
+  }
   return out;
 }
 
@@ -395,11 +403,18 @@ void note_unplaced(Work& work, const Plan& plan, const std::map<std::string, Err
     if (unplaced.contains(name)) continue;
     const Counts counts = count_of(state, name);
     if (counts.settled >= deployment.replicas_min) continue;
-    std::string reason = unplaced_reason(plan, name);
+    // No countdown in it: a reason that changes with every tick would make every document change.
+    std::string reason;
     for (const auto& [where, backoff] : state.backoff) {
       if (where.first != name || backoff.until_ms <= work.now.steady_ms) continue;
-      reason = "failed on " + where.second + ": " + backoff.reason + "; tried again in " +
-               format_duration_ms(backoff.until_ms - work.now.steady_ms) + (reason.empty() ? "" : "; elsewhere: " + reason);
+      reason += "failed on " + where.second + ": " + backoff.reason + " (tried there again after " +
+                format_duration_ms(backoff.wait_ms) + "); ";
+    }
+    const std::string planner = unplaced_reason(plan, name);
+    if (reason.empty()) {
+      reason = planner;
+    } else {
+      reason.resize(reason.size() - 2);
     }
     if (reason.empty()) {
       const auto exact = state.unplaced.find(name);

@@ -153,6 +153,14 @@ TEST(Reconcile, AFailingReplicaIsTriedElsewhereAndNotInALoop) {
   EXPECT_EQ(world.loads, loads) << "what serves is left alone";
 }
 
+TEST(Reconcile, AReplicaThatLacksANodeAndNotBytesKeepsTheBestVariant) {
+  World world;
+  world.join("n1", {8 * kGiB});
+  world.deploy("chat", 2);  // one node: the second replica has no place, whatever its size
+  ASSERT_EQ(world.placed("chat"), 1);
+  EXPECT_EQ(world.state.placements.begin()->second.spec.slots, 2);
+}
+
 TEST(Reconcile, AModelThatFailsEverywhereIsTriedLessAndLessOften) {
   World world;
   world.join("n1", {8 * kGiB});

@@ -1,0 +1,273 @@
+#include "controller/api.hpp"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "api_rig.hpp"
+#include "base/hash.hpp"
+#include "core/keys.hpp"
+
+namespace aiv::controller {
+namespace {
+
+using test::Answer;
+using test::Rig;
+
+TEST(Api, EveryRouteRefusesEveryRoleBelowItsOwnBeforeItReadsAnything) {
+  Rig rig;
+  for (const ApiRoute& route : api_routes()) {
+    std::string path(route.pattern);
+    for (const char* argument : {"{id*}", "{name*}", "{id}"}) {
+      if (const auto at = path.find(argument); at != std::string::npos) path.replace(at, std::string(argument).size(), "x");
+    }
+    const std::string method(route.method);
+    for (const auto& [role, access] : {std::pair{"", Access::kPublic}, {"user", Access::kUser},
+                                       {"operator", Access::kOperator}, {"nonsense", Access::kPublic}}) {
+      if (access >= route.access) continue;
+      const Answer answer = rig.call(method, path, "not json", role);
+      EXPECT_EQ(answer.status, access == Access::kPublic ? 401 : 403) << method << " " << path << " as " << role;
+    }
+  }
+  EXPECT_EQ(rig.call("GET", "/aiv/v1/nothing", "", "").status, 401) << "a stranger does not learn what exists";
+  EXPECT_EQ(rig.call("GET", "/aiv/v1/nothing").status, 404);
+  EXPECT_EQ(rig.call("PUT", "/aiv/v1/nodes").status, 405);
+  EXPECT_EQ(rig.call("GET", "/aiv/v1/version", "", "").status, 200);
+}
+
+TEST(Api, TheOpenApiDocumentAndTheRouteTableSayTheSame) {
+  Rig rig;
+  const Answer answer = rig.call("GET", "/aiv/v1/openapi.json", "", "");
+  ASSERT_EQ(answer.status, 200);
+  std::set<std::string> described;
+  for (const auto& [path, operations] : answer.body.at("paths").items()) {
+    for (const auto& [method, operation] : operations.items()) {
+      std::string upper = method;
+      for (char& c : upper) c = static_cast<char>(std::toupper(c));
+      described.insert(upper + " " + path);
+      EXPECT_TRUE(operation.contains("x-aiv-role")) << method << " " << path << " is in no route";
+    }
+  }
+  std::set<std::string> served;
+  for (const ApiRoute& route : api_routes()) {
+    std::string pattern(route.pattern);
+    std::erase(pattern, '*');
+    served.insert(std::string(route.method) + " " + pattern);
+    EXPECT_EQ(answer.body.at("paths").at(pattern).at([&] {
+                std::string lower(route.method);
+                for (char& c : lower) c = static_cast<char>(std::tolower(c));
+                return lower;
+              }()).at("x-aiv-role"),
+              to_string(route.access));
+  }
+  EXPECT_EQ(described, served);
+}
+
+TEST(Api, EveryListHasItemsAndARevision) {
+  Rig rig;
+  for (const char* name : {"nodes", "devices", "models", "deployments", "replicas", "keys", "events"}) {
+    const Answer answer = rig.call("GET", std::string("/aiv/v1/") + name);
+    EXPECT_EQ(answer.status, 200) << name;
+    EXPECT_TRUE(answer.body.at("items").is_array()) << name;
+    EXPECT_TRUE(answer.body.at("revision").is_number_integer()) << name;
+  }
+}
+
+TEST(Api, ADeploymentIsStoredPlannedAndShown) {
+  Rig rig;
+  rig.join("n1", {8 * kGiB});
+  const Answer made = rig.call("POST", "/aiv/v1/deployments", R"({"name":"chat","model":"fake-small","replicas":1,"ctx":2048})");
+  ASSERT_EQ(made.status, 201) << made.body.dump();
+  EXPECT_EQ(made.body.at("name"), "chat");
+  EXPECT_EQ(made.body.at("ctx"), 2048);
+  EXPECT_EQ(made.body.at("slots"), 2);
+  rig.run_until([&] { return rig.cluster->desired_for("n1") != nullptr && rig.cluster->desired_for("n1")->replicas.size() == 1; });
+  const Answer replicas = rig.call("GET", "/aiv/v1/replicas?deployment=chat");
+  ASSERT_EQ(replicas.body.at("items").size(), 1u);
+  const Json& replica = replicas.body.at("items").at(0);
+  EXPECT_EQ(replica.at("node"), "n1");
+  EXPECT_EQ(replica.at("state"), "pending");
+  const Json& device = replica.at("devices").at(0);
+  EXPECT_EQ(device.at("bytes").get<Bytes>(), device.at("weights_bytes").get<Bytes>() + device.at("kv_bytes").get<Bytes>() +
+                                                 device.at("compute_bytes").get<Bytes>() + device.at("overhead_bytes").get<Bytes>());
+  const Answer devices = rig.call("GET", "/aiv/v1/devices/n1/0");
+  EXPECT_EQ(devices.body.at("reserved_bytes"), device.at("bytes"));
+  const std::string events = rig.call("GET", "/aiv/v1/events?since=0").body.dump();
+  EXPECT_NE(events.find("replica.placed"), std::string::npos);
+}
+
+TEST(Api, ASecondPostOfTheSameDeploymentChangesNothing) {
+  Rig rig;
+  rig.join("n1", {8 * kGiB});
+  const std::string body = R"({"name":"chat","model":"fake-small"})";
+  const Answer first = rig.call("POST", "/aiv/v1/deployments", body);
+  const Answer second = rig.call("POST", "/aiv/v1/deployments", body);
+  EXPECT_EQ(first.status, 201);
+  EXPECT_EQ(second.status, 200);
+  EXPECT_EQ(first.body.at("revision"), second.body.at("revision"));
+}
+
+TEST(Api, WhatFitsNowhereIsRefusedWithNumbersAndLeavesNothingBehind) {
+  Rig rig;
+  rig.join("n1", {4 * kGiB});
+  const std::string wish = R"({"name":"big","model":"fake:big?weights=6GiB"})";
+  const Answer refused = rig.call("POST", "/aiv/v1/deployments", wish);
+  EXPECT_EQ(refused.status, 422);
+  EXPECT_EQ(refused.code(), "does_not_fit");
+  EXPECT_NE(refused.message().find("GiB"), std::string::npos) << refused.message();
+  EXPECT_TRUE(rig.call("GET", "/aiv/v1/deployments").body.at("items").empty());
+  EXPECT_TRUE(rig.call("GET", "/aiv/v1/models").body.at("items").empty());
+  const Answer kept = rig.call("POST", "/aiv/v1/deployments",
+                               R"({"name":"big","model":"fake:big?weights=6GiB","pending":true})");
+  EXPECT_EQ(kept.status, 201);
+  EXPECT_EQ(kept.body.at("state"), "pending");
+  EXPECT_FALSE(kept.body.at("reason").get<std::string>().empty());
+}
+
+TEST(Api, ADryRunShowsThePlanAndStoresNothing) {
+  Rig rig;
+  rig.join("n1", {8 * kGiB});
+  const Answer answer = rig.call("POST", "/aiv/v1/deployments", R"({"name":"chat","model":"fake-small","dry_run":true})");
+  ASSERT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.body.at("plan").at("placements").at(0).at("node"), "n1");
+  EXPECT_TRUE(rig.call("GET", "/aiv/v1/deployments").body.at("items").empty());
+}
+
+TEST(Api, APatchTakesAPlainNumberOrARangeOfReplicas) {
+  Rig rig;
+  rig.join("n1", {8 * kGiB});
+  rig.join("n2", {8 * kGiB});
+  rig.call("POST", "/aiv/v1/deployments", R"({"name":"chat","model":"fake-small"})");
+  EXPECT_EQ(rig.call("PATCH", "/aiv/v1/deployments/chat", R"({"replicas":2})").body.at("replicas").at("min"), 2);
+  const Answer range = rig.call("PATCH", "/aiv/v1/deployments/chat", R"({"replicas":{"min":1,"max":2}})");
+  EXPECT_EQ(range.body.at("replicas").at("max"), 2);
+  EXPECT_EQ(rig.call("PATCH", "/aiv/v1/deployments/chat", R"({"replicas":{"min":3,"max":2}})").status, 400);
+}
+
+TEST(Api, AnOldRevisionIsRefusedWithThePresentOne) {
+  Rig rig;
+  rig.join("n1", {8 * kGiB});
+  const Answer made = rig.call("POST", "/aiv/v1/deployments", R"({"name":"chat","model":"fake-small"})");
+  const std::int64_t revision = made.body.at("revision");
+  const std::string change = R"({"slots":1,"revision":)" + std::to_string(revision) + "}";
+  EXPECT_EQ(rig.call("PATCH", "/aiv/v1/deployments/chat", change).status, 200);
+  const Answer late = rig.call("PATCH", "/aiv/v1/deployments/chat", change);
+  EXPECT_EQ(late.status, 409);
+  EXPECT_EQ(late.body.at("current").at("slots"), 1);
+  EXPECT_GT(late.body.at("current").at("revision").get<std::int64_t>(), revision);
+}
+
+TEST(Api, BadInputIsRefusedByTheNameOfTheField) {
+  Rig rig;
+  rig.join("n1", {8 * kGiB});
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {R"({"model":"fake-small","colour":1})", "colour"},
+      {R"({"model":"fake-small","ctx":"many"})", "ctx"},
+      {R"({"model":"fake-small","ctx":-1})", "ctx"},
+      {R"({"model":"fake-small","slots":0})", "slots"},
+      {R"({"model":"fake-small","replicas":1.5})", "replicas"},
+      {R"({"model":"fake-small","replicas":{"min":1,"mox":2}})", "mox"},
+      {R"({"model":"fake-small","name":"../etc"})", "name"},
+      {R"({"model":"fake-small","name":"a\u0000b"})", "name"},
+      {R"({"name":"x"})", "model"},
+      {R"({"model":5})", "model"},
+      {R"({"model":"fake:x?wieghts=1"})", "wieghts"},
+      {R"({"model":"relative/path.gguf"})", "absolute"},
+      {R"({"model":)", "JSON"},
+      {"[]", "object"}};
+  for (const auto& [body, word] : cases) {
+    const Answer answer = rig.call("POST", "/aiv/v1/deployments", body);
+    EXPECT_EQ(answer.status, 400) << body;
+    EXPECT_NE(answer.message().find(word), std::string::npos) << body << ": " << answer.message();
+  }
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/deployments", R"({"model":"nobody"})").status, 404);
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/deployments", R"({"model":"/no/such.gguf"})").status, 404);
+  const Answer large = rig.call("POST", "/aiv/v1/deployments", std::string(kApiBodyBytesMax + 1, ' '));
+  EXPECT_EQ(large.status, 413);
+  EXPECT_TRUE(rig.call("GET", "/aiv/v1/deployments").body.at("items").empty());
+}
+
+TEST(Api, AKeyIsShownOnceAndKnownByItsHashAlone) {
+  Rig rig;
+  rig.call("POST", "/aiv/v1/keys", R"({"name":"boss","role":"admin"})");
+  const Answer made = rig.call("POST", "/aiv/v1/keys", R"({"name":"student7","role":"user","models":["chat"]})");
+  ASSERT_EQ(made.status, 201);
+  const auto parsed = parse_api_key(made.body.at("key").get<std::string>());
+  ASSERT_TRUE(parsed);
+  EXPECT_EQ(parsed->id, made.body.at("id"));
+  const std::string listed = rig.call("GET", "/aiv/v1/keys").body.dump();
+  EXPECT_EQ(listed.find(parsed->secret), std::string::npos);
+  EXPECT_EQ(listed.find(sha256_hex(parsed->secret)), std::string::npos);
+  const auto stored = static_cast<Store*>(rig.memory)->range("/", prefix_end("/"));
+  bool hashed = false;
+  for (const KeyValue& kv : stored->kvs) {
+    EXPECT_EQ(kv.value.find(parsed->secret), std::string::npos) << kv.key;
+    hashed = hashed || kv.value.find(sha256_hex(parsed->secret)) != std::string::npos;
+  }
+  EXPECT_TRUE(hashed);
+  ASSERT_NE(rig.cluster->routes(), nullptr);
+  EXPECT_EQ(rig.cluster->routes()->keys.size(), 2u);
+  const std::string path = "/aiv/v1/keys/" + parsed->id;
+  EXPECT_EQ(rig.call("PATCH", path, R"({"disabled":true})").body.at("disabled"), true);
+  EXPECT_EQ(rig.call("DELETE", path).status, 200);
+  EXPECT_EQ(rig.call("GET", path).status, 404);
+}
+
+TEST(Api, TheLastAdminKeyCanNeitherBeDeletedNorDisabled) {
+  Rig rig;
+  const Answer made = rig.call("POST", "/aiv/v1/keys", R"({"name":"boss","role":"admin"})");
+  const std::string path = "/aiv/v1/keys/" + made.body.at("id").get<std::string>();
+  EXPECT_EQ(rig.call("DELETE", path).code(), "last_admin");
+  EXPECT_EQ(rig.call("PATCH", path, R"({"disabled":true})").code(), "last_admin");
+}
+
+TEST(Api, AStateThatTakesNoWritesIs503WithTheReasonAndReadingGoesOn) {
+  Rig rig;
+  rig.memory->set_read_only("the disk is full");
+  const Answer refused = rig.call("POST", "/aiv/v1/keys", R"({"name":"x"})");
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.message(), "the disk is full");
+  EXPECT_EQ(refused.body.at("error").at("outcome"), "none");
+  EXPECT_EQ(rig.call("GET", "/aiv/v1/keys").status, 200);
+  rig.memory->set_read_only("");
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/keys", R"({"name":"x"})").status, 201);
+  rig.memory->fail_next({TxnOutcome::kUnknown, true});
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/keys", R"({"name":"y"})").body.at("error").at("outcome"), "unknown");
+}
+
+TEST(Api, EachChangeLeavesAnAuditRecordInTheSameTransaction) {
+  Rig rig;
+  rig.call("POST", "/aiv/v1/keys", R"({"name":"x"})");
+  const auto audit = static_cast<Store*>(rig.memory)->range("/aiv/audit/", prefix_end("/aiv/audit/"));
+  ASSERT_EQ(audit->kvs.size(), 1u);
+  EXPECT_NE(audit->kvs[0].value.find("key/tester"), std::string::npos);
+  const auto keys = static_cast<Store*>(rig.memory)->range("/aiv/keys/", prefix_end("/aiv/keys/"));
+  EXPECT_EQ(keys->kvs[0].mod_rev, audit->kvs[0].mod_rev);
+}
+
+TEST(Api, TheEventStreamGivesWhatWasMissedAndThenFollows) {
+  Rig rig;
+  rig.cluster->tell("test.one", "cluster", "first");
+  net::RequestHead head{"GET", "/aiv/v1/events", "since=0", {{"x-aiv-role", "operator"}, {"accept", "text/event-stream"}}};
+  auto exchange = std::make_shared<test::FakeExchange>(std::move(head), "");
+  net::spawn(rig.context.get_executor(), rig.api->handle(exchange), "stream");
+  rig.run_until([&] { return exchange->text.contains("event: test.one\n"); });
+  rig.cluster->tell("test.two", "cluster", "second");
+  rig.run_until([&] { return exchange->text.contains("event: test.two\n"); });
+  exchange->leave();
+  rig.context.restart();
+  rig.context.run_for(std::chrono::milliseconds(20));
+}
+
+TEST(Cluster, AnOtherLeaderInTheStateFencesThisOne) {
+  Rig rig;
+  std::string reason;
+  rig.cluster->on_fenced = [&](const std::string& why) { reason = why; };
+  rig.memory->txn({{}, {Op::put(kEpochKey, "99")}});
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/keys", R"({"name":"x"})").status, 409);
+  EXPECT_FALSE(reason.empty());
+  EXPECT_FALSE(rig.cluster->leads());
+}
+
+}  // namespace
+}  // namespace aiv::controller
