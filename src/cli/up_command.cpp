@@ -157,7 +157,7 @@ void add_up_command(CLI::App& app, int& exit_code) {
   verb->add_option("model", options->model, "GGUF file, or the name of a known model")->required();
   verb->add_option("--name", options->name, "Name clients ask for (default: from the file)");
   verb->add_option("--replicas", options->replicas, "Engine processes, each on another node")->check(CLI::Range(0, 64));
-  verb->add_option("--ctx", options->ctx, "Context per replica in tokens, all slots together")
+  verb->add_option("--ctx", options->ctx, "Context of each slot in tokens (default: up to 4096, as the model was trained)")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30));
   verb->add_option("--slots", options->slots, "Requests a replica serves at once")->check(CLI::Range(1, 256));
   verb->add_flag("--dry-run", options->dry_run, "Print what would happen, change nothing");
