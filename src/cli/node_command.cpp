@@ -33,7 +33,8 @@ int run_node(Given given) {
     }
     options.orphan_limit_ms = *limit;
   }
-  for (std::string* path : {&options.data_dir, &options.ca_file, &options.cert_file, &options.key_file, &options.engine_dir})
+  for (std::string* path :
+       {&options.data_dir, &options.ca_file, &options.cert_file, &options.key_file, &options.engine_dir})
     *path = absolute(*path);
   // A folder's trailing slash would count twice in the length of a socket's address.
   if (options.data_dir.size() > 1 && options.data_dir.ends_with('/')) options.data_dir.pop_back();
@@ -44,7 +45,8 @@ int run_node(Given given) {
 
 void add_node_command(CLI::App& app, int& exit_code) {
   auto given = std::make_shared<Given>();
-  CLI::App* verb = app.add_subcommand("node", "Run this machine's agent: finds the GPUs and runs the engines");
+  CLI::App* verb =
+      app.add_subcommand("node", "Run this machine's agent: finds the GPUs and runs the engines");
   node::AgentOptions& o = given->agent;
   verb->add_option("--id", o.node_id, "Name of the node, as in its certificate")->required();
   verb->add_option("--server", o.server_address, "Where the server's node port is: HOST:PORT")->required();
@@ -52,12 +54,14 @@ void add_node_command(CLI::App& app, int& exit_code) {
   verb->add_option("--ca", o.ca_file, "Certificate of the cluster's authority")->required();
   verb->add_option("--cert", o.cert_file, "The node's certificate")->required();
   verb->add_option("--key", o.key_file, "Its private key")->required();
-  verb->add_option("--engine", given->engine, "llama, or fake for tests")->check(CLI::IsMember({"llama", "fake"}));
+  verb->add_option("--engine", given->engine, "llama, or fake for tests")
+      ->check(CLI::IsMember({"llama", "fake"}));
   verb->add_option("--engine-dir", o.engine_dir, "Folder of llama-server and its backends");
   verb->add_option("--gpus", o.gpus, "Software GPUs instead of real ones: \"GTX 1080:8GiB,RX 580:8GiB\"");
   verb->add_option("--vgpu-layer-dir", o.vgpu_layer_dir, "Folder of the software GPUs' Vulkan layer");
   verb->add_option("--orphan-limit", given->orphan_limit, "How long engines outlive the agent: 10m");
-  verb->add_flag("--stop-engines", o.stop_engines_on_exit, "On SIGTERM stop the engines too, instead of leaving them to the next agent");
+  verb->add_flag("--stop-engines", o.stop_engines_on_exit,
+                 "On SIGTERM stop the engines too, instead of leaving them to the next agent");
   verb->callback([given, &exit_code] { exit_code = run_node(*given); });
 }
 

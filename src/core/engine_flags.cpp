@@ -13,12 +13,15 @@ namespace {
 constexpr std::array<std::string_view, 9> kCacheTypes = {"f32",  "f16",    "bf16", "q8_0", "q4_0",
                                                          "q4_1", "iq4_nl", "q5_0", "q5_1"};
 
-bool is_quantised(std::string_view type) { return type != "f32" && type != "f16" && type != "bf16"; }
+bool is_quantised(std::string_view type) {
+  return type != "f32" && type != "f16" && type != "bf16";
+}
 
 bool plain_name(std::string_view text, std::size_t bytes_max) {
   if (text.empty() || text.size() > bytes_max || text.front() == '.' || text.front() == '-') return false;
   return std::ranges::all_of(text, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
   });
 }
 
@@ -53,11 +56,14 @@ Result<> check_spec(const ReplicaSpec& spec) {
       return bad("model_path", model.error().message());
   }
   if (spec.ctx < 1 || spec.ctx > kCtxMax) return bad("ctx", "must be 1 to " + std::to_string(kCtxMax));
-  if (spec.slots < 1 || spec.slots > kSlotsMax) return bad("slots", "must be 1 to " + std::to_string(kSlotsMax));
+  if (spec.slots < 1 || spec.slots > kSlotsMax)
+    return bad("slots", "must be 1 to " + std::to_string(kSlotsMax));
   if (spec.ctx < spec.slots) return bad("ctx", "is less than one token per slot");
-  if (spec.ubatch < 1 || spec.ubatch > kUbatchMax) return bad("ubatch", "must be 1 to " + std::to_string(kUbatchMax));
-  for (const auto& [field, type] : {std::pair<std::string_view, std::string_view>{"cache_type_k", spec.cache_type_k},
-                                    {"cache_type_v", spec.cache_type_v}})
+  if (spec.ubatch < 1 || spec.ubatch > kUbatchMax)
+    return bad("ubatch", "must be 1 to " + std::to_string(kUbatchMax));
+  for (const auto& [field, type] :
+       {std::pair<std::string_view, std::string_view>{"cache_type_k", spec.cache_type_k},
+        {"cache_type_v", spec.cache_type_v}})
     if (std::ranges::find(kCacheTypes, type) == kCacheTypes.end())
       return bad(std::string(field), "is not a cache type of the engine");
   // The engine would exit 1 (llama-context.cpp: "quantized V cache requires flash_attn to be enabled").
@@ -92,31 +98,37 @@ Result<EngineCommand> engine_command(const ReplicaSpec& spec, const EngineSite& 
   EngineCommand command;
   command.program = site.program;
   std::vector<std::string>& a = command.arguments;
-  auto add = [&a](std::initializer_list<std::string> parts) { a.insert(a.end(), parts.begin(), parts.end()); };
+  auto add = [&a](std::initializer_list<std::string> parts) {
+    a.insert(a.end(), parts.begin(), parts.end());
+  };
 
   add({"-m", !spec.model_path.empty() ? spec.model_path : "fake:" + spec.model});
   add({"--alias", spec.deployment});
   add({"--host", site.socket});
   add({"-dev", joined(site.device_names), "-ngl", "all", "--fit", "off", "-sm", several ? "layer" : "none"});
   if (several) {
-    // Explicit, because the default split is by free memory at that moment: a plan made a second ago would not be
-    // what gets loaded.
+    // Explicit, because the default split is by free memory at that moment: a plan made a second ago would
+    // not be what gets loaded.
     std::vector<std::string> shares;
     for (const DeviceBytes& device : spec.devices) shares.push_back(std::to_string(device.split));
     add({"-ts", joined(shares)});
   }
   add({"-kvo", "-c", std::to_string(spec.ctx), "-np", std::to_string(spec.slots)});
   add({spec.kv_unified ? "--kv-unified" : "--no-kv-unified"});
-  add({"-fa", spec.flash_attn ? "on" : "off", "-ub",
-       std::to_string(spec.ubatch)});
+  add({"-fa", spec.flash_attn ? "on" : "off", "-ub", std::to_string(spec.ubatch)});
   add({"-ctk", spec.cache_type_k, "-ctv", spec.cache_type_v});
-  // On the output's device, which is the last: a tied output is this very tensor, so there it costs nothing, and an
-  // output that fell to the CPU would still show as one graph split too many.
+  // On the output's device, which is the last: a tied output is this very tensor, so there it costs nothing,
+  // and an output that fell to the CPU would still show as one graph split too many.
   if (spec.token_embd_on_device) add({"-ot", "token_embd.weight=" + site.device_names.back()});
   switch (spec.kind) {
-    case ModelKind::kChat: break;
-    case ModelKind::kEmbedding: add({"--embeddings"}); break;
-    case ModelKind::kRerank: add({"--rerank"}); break;
+    case ModelKind::kChat:
+      break;
+    case ModelKind::kEmbedding:
+      add({"--embeddings"});
+      break;
+    case ModelKind::kRerank:
+      add({"--rerank"});
+      break;
   }
   // One thread: ggml's threads spin, and nothing of weight runs on the CPU.
   add({"-t", "1"});
@@ -128,7 +140,8 @@ Result<EngineCommand> engine_command(const ReplicaSpec& spec, const EngineSite& 
                          // A crash must not start gdb (ggml.c), and the child protocol wants this variable.
                          "GGML_NO_BACKTRACE=1", "LLAMA_SERVER_ROUTER_PORT=1"};
   if (!site.library_dir.empty()) command.environment.push_back("LD_LIBRARY_PATH=" + site.library_dir);
-  command.environment.insert(command.environment.end(), site.device_environment.begin(), site.device_environment.end());
+  command.environment.insert(command.environment.end(), site.device_environment.begin(),
+                             site.device_environment.end());
   return command;
 }
 

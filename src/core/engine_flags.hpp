@@ -1,9 +1,11 @@
-// The command line and environment of one engine process (llama-server v0.5.0), as a pure function of its spec.
+// The command line and environment of one engine process (llama-server v0.5.0), as a pure function of its
+// spec.
 //
 // Rules:
-//  - Every flag that decides where memory lies is said, none is left to the engine's defaults. Rationale: -ngl auto
-//    and --fit on serve from the CPU on a card that is too small; -np auto takes a unified cache of 4; --cache-ram
-//    takes 8 GiB of host memory per process.
+//  - Every flag that decides where memory lies is said, none is left to the engine's defaults. Rationale:
+//  -ngl auto
+//    and --fit on serve from the CPU on a card that is too small; -np auto takes a unified cache of 4;
+//    --cache-ram takes 8 GiB of host memory per process.
 //  - An allow-list: nothing reaches the command line but what is written here, and each value is checked.
 //  - The environment is whole: nothing is inherited. Rationale: LLAMA_ARG_* changes any flag, and
 //    GGML_CUDA_ENABLE_UNIFIED_MEMORY or GGML_VK_ALLOW_SYSMEM_FALLBACK put weights into host memory.
@@ -23,7 +25,7 @@ struct EngineSite {
   std::string home;          // HOME and the driver's shader cache; writable
   std::string socket;        // Unix socket the engine listens on; must end in ".sock" (server-http.cpp:483)
   std::string api_key_file;  // 0600, one key
-  std::vector<std::string> device_names;  // in the order of spec.devices: "Vulkan0", ...
+  std::vector<std::string> device_names;        // in the order of spec.devices: "Vulkan0", ...
   std::vector<std::string> device_environment;  // "GGML_VK_VISIBLE_DEVICES=0": exactly these devices
 };
 

@@ -13,20 +13,26 @@ ReplicaState ReplicaLife::state() const {
     case Step::kNew:
     case Step::kAskingRoom:
     case Step::kWaitingRoom:
-    case Step::kBackoff: return ReplicaState::kPending;
+    case Step::kBackoff:
+      return ReplicaState::kPending;
     case Step::kLoading:
     case Step::kProving:
-    case Step::kCanary: return ReplicaState::kLoading;
-    case Step::kServing: return ReplicaState::kReady;
-    case Step::kDraining: return ReplicaState::kDraining;
+    case Step::kCanary:
+      return ReplicaState::kLoading;
+    case Step::kServing:
+      return ReplicaState::kReady;
+    case Step::kDraining:
+      return ReplicaState::kDraining;
     case Step::kTerminating:
     case Step::kKilling:
     case Step::kReleasing:
       // Until the memory is back the replica still holds its devices: neither stopped nor failed yet.
       return after_ == After::kStop ? ReplicaState::kDraining : ReplicaState::kPending;
-    case Step::kFailed: return ReplicaState::kFailed;
+    case Step::kFailed:
+      return ReplicaState::kFailed;
     case Step::kStopped:
-    case Step::kEnded: return ReplicaState::kStopped;
+    case Step::kEnded:
+      return ReplicaState::kStopped;
   }
   return ReplicaState::kPending;
 }
@@ -42,16 +48,21 @@ LifeAction ReplicaLife::resume(LifeEvent event, std::int64_t now_ms, std::string
     case Step::kWaitingRoom:
     case Step::kBackoff:
     case Step::kFailed:
-    case Step::kStopped: return at_rest(event, now_ms, std::move(detail));
+    case Step::kStopped:
+      return at_rest(event, now_ms, std::move(detail));
     case Step::kLoading:
     case Step::kProving:
-    case Step::kCanary: return while_starting(event, now_ms, std::move(detail));
+    case Step::kCanary:
+      return while_starting(event, now_ms, std::move(detail));
     case Step::kServing:
-    case Step::kDraining: return while_serving(event, now_ms, std::move(detail));
+    case Step::kDraining:
+      return while_serving(event, now_ms, std::move(detail));
     case Step::kTerminating:
     case Step::kKilling:
-    case Step::kReleasing: return while_ending(event, now_ms, std::move(detail));
-    case Step::kEnded: break;
+    case Step::kReleasing:
+      return while_ending(event, now_ms, std::move(detail));
+    case Step::kEnded:
+      break;
   }
   return {LifeDo::kEnd, 0};
 }
@@ -124,12 +135,14 @@ LifeAction ReplicaLife::at_rest(LifeEvent event, std::int64_t now_ms, std::strin
     case Step::kBackoff:
       if (now_ms >= deadline_ms_) return ask_room();
       return wait(deadline_ms_);
-    default: return wait();  // kFailed: until it is no longer wanted
+    default:
+      return wait();  // kFailed: until it is no longer wanted
   }
 }
 
 LifeAction ReplicaLife::while_starting(LifeEvent event, std::int64_t now_ms, std::string detail) {
-  if (event == LifeEvent::kExited || event == LifeEvent::kStartFailed) return gone(now_ms, std::move(detail), false);
+  if (event == LifeEvent::kExited || event == LifeEvent::kStartFailed)
+    return gone(now_ms, std::move(detail), false);
   if (event == LifeEvent::kExitedForGood) return gone(now_ms, std::move(detail), true);
   // While it loads an engine dies at once of SIGTERM, so there is nothing to wait for.
   if (!wanted_ || (draining_ && (event == LifeEvent::kDrain))) {
@@ -165,7 +178,8 @@ LifeAction ReplicaLife::while_starting(LifeEvent event, std::int64_t now_ms, std
       if (event == LifeEvent::kCanaryFailed)
         return kill("no answer to a test prompt: " + detail, After::kRestart);
       if (now_ms >= deadline_ms_)
-        return kill("no answer to a test prompt after " + format_duration_ms(limits_.canary_ms), After::kRestart);
+        return kill("no answer to a test prompt after " + format_duration_ms(limits_.canary_ms),
+                    After::kRestart);
       return wait(deadline_ms_);
   }
 }
@@ -218,7 +232,9 @@ LifeAction ReplicaLife::ask_room() {
   return {LifeDo::kAskRoom, 0};
 }
 
-LifeAction ReplicaLife::wait(std::int64_t wake_ms) { return {LifeDo::kWait, wake_ms}; }
+LifeAction ReplicaLife::wait(std::int64_t wake_ms) {
+  return {LifeDo::kWait, wake_ms};
+}
 
 LifeAction ReplicaLife::begin_stop(std::int64_t now_ms) {
   step_ = Step::kDraining;

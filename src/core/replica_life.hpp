@@ -5,15 +5,20 @@
 //      +---- back-off ---+------------- exited --------------+          after three failures in a row: Failed
 //
 // Rules, each with its rationale:
-//  - Ready only after the load was proved and a canary answered. Rationale: /health is 200 while the compute thread
+//  - Ready only after the load was proved and a canary answered. Rationale: /health is 200 while the compute
+//  thread
 //    hangs, and the engine's own line about offloading lies.
-//  - What cannot get better by itself (not proved, does not fit, bad model) fails at once, with its reason kept.
+//  - What cannot get better by itself (not proved, does not fit, bad model) fails at once, with its reason
+//  kept.
 //    Rationale: a crash loop on a shared card hurts others, and the controller can place elsewhere.
-//  - A crash restarts at once, then after 1, 2, 4 ... s up to kBackoffMaxMs; three failures in a row are Failed. A
+//  - A crash restarts at once, then after 1, 2, 4 ... s up to kBackoffMaxMs; three failures in a row are
+//  Failed. A
 //    replica that was Ready for kStableMs has no failures behind it.
-//  - After an engine is gone, the driver must show its memory free before anything else is done with it. Rationale:
+//  - After an engine is gone, the driver must show its memory free before anything else is done with it.
+//  Rationale:
 //    the next load would be refused, or planned into memory that is still held.
-//  - A stop lets running requests end for a while, then asks (SIGTERM), then insists (SIGKILL). Rationale: an engine
+//  - A stop lets running requests end for a while, then asks (SIGTERM), then insists (SIGKILL). Rationale: an
+//  engine
 //    told to stop in the middle of a stream waits for its client for up to an hour.
 #pragma once
 #include <cstdint>
@@ -34,29 +39,29 @@ enum class LifeEvent {
   kStartFailed,   // the process could not be started (detail)
   kEngineReady,   // the engine says that it has loaded
   kProved,
-  kNotProved,     // detail: the proof's reason
+  kNotProved,  // detail: the proof's reason
   kCanaryPassed,
-  kCanaryFailed,  // detail
-  kExited,        // the engine is gone (detail); may come at any time
+  kCanaryFailed,   // detail
+  kExited,         // the engine is gone (detail); may come at any time
   kExitedForGood,  // as kExited, for a reason that a restart does not mend
-  kReleased,      // the devices show the memory free, or the wait for it is over
-  kTick,          // time passed; nothing else
-  kDrain,         // wanted, but no new requests; stop when idle
-  kUndrain,       // wanted again
-  kStop,          // no longer wanted
-  kIdle,          // no request runs
+  kReleased,       // the devices show the memory free, or the wait for it is over
+  kTick,           // time passed; nothing else
+  kDrain,          // wanted, but no new requests; stop when idle
+  kUndrain,        // wanted again
+  kStop,           // no longer wanted
+  kIdle,           // no request runs
 };
 
 enum class LifeDo {
-  kWait,      // for the next event, at most until `wake_ms` (0: for ever)
-  kAskRoom,   // ask for the turn and the memory; answer kRoom, kNotYet, kNoRoom or kUnfit
-  kStart,     // start the engine under a shim; its end comes as kExited
-  kProve,     // compare the log with the spec; answer kProved or kNotProved
-  kCanary,    // one greedy token; answer kCanaryPassed or kCanaryFailed
-  kTerm,      // SIGTERM
-  kKill,      // SIGKILL
-  kRelease,   // wait until the memory is free; answer kReleased
-  kEnd,       // the replica is over; forget it
+  kWait,     // for the next event, at most until `wake_ms` (0: for ever)
+  kAskRoom,  // ask for the turn and the memory; answer kRoom, kNotYet, kNoRoom or kUnfit
+  kStart,    // start the engine under a shim; its end comes as kExited
+  kProve,    // compare the log with the spec; answer kProved or kNotProved
+  kCanary,   // one greedy token; answer kCanaryPassed or kCanaryFailed
+  kTerm,     // SIGTERM
+  kKill,     // SIGKILL
+  kRelease,  // wait until the memory is free; answer kReleased
+  kEnd,      // the replica is over; forget it
 };
 
 struct LifeAction {
@@ -66,12 +71,12 @@ struct LifeAction {
 };
 
 struct LifeLimits {
-  std::int64_t load_ms = 120'000;       // from start to the engine's "ready"
-  std::int64_t canary_ms = 60'000;      // the first token may compile shaders
+  std::int64_t load_ms = 120'000;          // from start to the engine's "ready"
+  std::int64_t canary_ms = 60'000;         // the first token may compile shaders
   std::int64_t room_patience_ms = 10'000;  // others' memory may still be on its way back
   std::int64_t room_retry_ms = 250;
-  std::int64_t drain_ms = 5'000;        // what a stop gives running requests
-  std::int64_t term_ms = 5'000;         // from SIGTERM to SIGKILL
+  std::int64_t drain_ms = 5'000;  // what a stop gives running requests
+  std::int64_t term_ms = 5'000;   // from SIGTERM to SIGKILL
   std::int64_t backoff_first_ms = 1'000;
   std::int64_t backoff_max_ms = 30'000;
   std::int64_t stable_ms = 10'000;
@@ -128,7 +133,7 @@ class ReplicaLife {
   Step step_ = Step::kNew;
   After after_ = After::kRestart;
   std::string reason_;
-  std::string failure_;          // of the engine that is being brought down
+  std::string failure_;  // of the engine that is being brought down
   std::int64_t deadline_ms_ = 0;
   std::int64_t room_since_ms_ = -1;
   std::int64_t ready_since_ms_ = -1;

@@ -10,8 +10,8 @@
 namespace aiv {
 namespace {
 
-constexpr std::size_t kLineBytesMax = 4096;     // longer lines are metadata dumps, never a buffer line
-constexpr std::size_t kNamesMax = 64;           // distinct buffer names; more is not an engine we know
+constexpr std::size_t kLineBytesMax = 4096;      // longer lines are metadata dumps, never a buffer line
+constexpr std::size_t kNamesMax = 64;            // distinct buffer names; more is not an engine we know
 constexpr std::size_t kUnknownLinesKeptMax = 4;  // enough for a reason
 // The engine prints two decimals of a MiB ("%8.2f MiB"): half of that is rounding, the other half alignment.
 constexpr Bytes kToleranceBytes = kMiB / 100;
@@ -19,12 +19,13 @@ constexpr double kPrintedMibMax = 1e9;
 
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r')) text.remove_suffix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r'))
+    text.remove_suffix(1);
   return text;
 }
 
-// "1.52" -> bytes. The engine prints MiB with decimals; to bytes by whole hundredths, so that no rounding of ours
-// comes on top. More decimals than two are read as far as they go.
+// "1.52" -> bytes. The engine prints MiB with decimals; to bytes by whole hundredths, so that no rounding of
+// ours comes on top. More decimals than two are read as far as they go.
 std::optional<Bytes> mib_to_bytes(std::string_view text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -45,8 +46,11 @@ bool is_host_name(std::string_view name) {
   return name == "CPU" || name == "CPU_Mapped" || (name.ends_with("_Host") && name.size() > 5);
 }
 
-// Pinned memory: where inputs and outputs of a graph rightly lie. Plain "CPU" compute means that the CPU computes.
-bool is_pinned_name(std::string_view name) { return name.ends_with("_Host") && name.size() > 5; }
+// Pinned memory: where inputs and outputs of a graph rightly lie. Plain "CPU" compute means that the CPU
+// computes.
+bool is_pinned_name(std::string_view name) {
+  return name.ends_with("_Host") && name.size() > 5;
+}
 
 std::string mib(Bytes bytes) {
   // Tenths of a MiB by integers; two decimals below 1 MiB, where a tenth would hide the fault.
@@ -66,8 +70,9 @@ struct FailureWords {
   std::string_view words;
   LoadFailure failure;
 };
-// In this order: the engine prints several lines per failure and the first match of the most telling kind wins.
-// Texts of llama.cpp v0.5.0 (llama-model.cpp, llama-kv-cache.cpp, llama-context.cpp, arg.cpp, server-http.cpp).
+// In this order: the engine prints several lines per failure and the first match of the most telling kind
+// wins. Texts of llama.cpp v0.5.0 (llama-model.cpp, llama-kv-cache.cpp, llama-context.cpp, arg.cpp,
+// server-http.cpp).
 constexpr FailureWords kFailureWords[] = {
     {"failed to allocate buffer for kv cache", LoadFailure::kCacheDoesNotFit},
     {"failed to allocate buffer for rs cache", LoadFailure::kCacheDoesNotFit},
@@ -89,21 +94,26 @@ constexpr FailureWords kFailureWords[] = {
 
 int weight_of(LoadFailure failure) {
   switch (failure) {
-    case LoadFailure::kNone: return 0;
-    case LoadFailure::kOther: return 1;
-    case LoadFailure::kBadModel: return 2;
+    case LoadFailure::kNone:
+      return 0;
+    case LoadFailure::kOther:
+      return 1;
+    case LoadFailure::kBadModel:
+      return 2;
     case LoadFailure::kSocketTaken:
     case LoadFailure::kBadFlags:
     case LoadFailure::kComputeDoesNotFit:
     case LoadFailure::kCacheDoesNotFit:
-    case LoadFailure::kWeightsDoNotFit: return 3;
+    case LoadFailure::kWeightsDoNotFit:
+      return 3;
   }
   return 0;
 }
 
 }  // namespace
 
-ResidencyExpectation residency_expectation(const ReplicaSpec& spec, const std::vector<std::string>& device_names) {
+ResidencyExpectation residency_expectation(const ReplicaSpec& spec,
+                                           const std::vector<std::string>& device_names) {
   return {.device_names = device_names,
           .devices = spec.devices,
           .host_weights = spec.token_embd_on_device ? 0 : spec.host_weights,
@@ -113,9 +123,9 @@ ResidencyExpectation residency_expectation(const ReplicaSpec& spec, const std::v
 void ResidencyParser::line(std::string_view text) {
   if (text.size() > kLineBytesMax) text = text.substr(0, kLineBytesMax);
   const std::string_view body = without_prefix(text);
-  // Metadata of the model file is foreign text and must not be read as the engine's own words. The dump's lines
-  // begin with "llama_model_loader: - kv". A name with a newline in it can still add lines; but nothing takes away the
-  // lines that tell of the CPU, and the splits count at their largest.
+  // Metadata of the model file is foreign text and must not be read as the engine's own words. The dump's
+  // lines begin with "llama_model_loader: - kv". A name with a newline in it can still add lines; but nothing
+  // takes away the lines that tell of the CPU, and the splits count at their largest.
   if (body.starts_with("llama_model_loader: - kv")) return;
   if (body.find("buffer size") != std::string_view::npos) return buffer_line(body);
   if (body.find("splits = ") != std::string_view::npos) return splits_line(body);
@@ -147,7 +157,8 @@ void ResidencyParser::buffer_line(std::string_view body) {
     if (at == std::string_view::npos) continue;
     const std::string_view name = trimmed(rest.substr(0, at));
     std::string_view value = trimmed(rest.substr(at + shape.words.size()));
-    if (!value.ends_with(" MiB") || name.empty() || name.find(' ') != std::string_view::npos) return distrust(body);
+    if (!value.ends_with(" MiB") || name.empty() || name.find(' ') != std::string_view::npos)
+      return distrust(body);
     value.remove_suffix(4);
     const std::optional<Bytes> bytes = mib_to_bytes(trimmed(value));
     auto found = buffers_.find(name);
@@ -155,11 +166,21 @@ void ResidencyParser::buffer_line(std::string_view body) {
     if (found == buffers_.end()) found = buffers_.emplace(std::string(name), PerName{}).first;
     Buffers* into = nullptr;
     switch (shape.kind) {
-      case BufferKind::kModel: into = &found->second.model; break;
-      case BufferKind::kKv: into = &found->second.kv; break;
-      case BufferKind::kRecurrent: into = &found->second.recurrent; break;
-      case BufferKind::kCompute: into = &found->second.compute; break;
-      case BufferKind::kOutput: into = &found->second.output; break;
+      case BufferKind::kModel:
+        into = &found->second.model;
+        break;
+      case BufferKind::kKv:
+        into = &found->second.kv;
+        break;
+      case BufferKind::kRecurrent:
+        into = &found->second.recurrent;
+        break;
+      case BufferKind::kCompute:
+        into = &found->second.compute;
+        break;
+      case BufferKind::kOutput:
+        into = &found->second.output;
+        break;
     }
     into->bytes += *bytes;
     ++into->lines;
@@ -224,8 +245,10 @@ Result<ResidencyProof> ResidencyParser::prove(const ResidencyExpectation& expect
     const bool host = is_host_name(name);
     const std::string place = host ? std::string("the CPU") : "'" + printable(name, 40) + "'";
     if (buffers.model.lines > 0) {
-      if (host) proof.host_weights += buffers.model.bytes;
-      else faults.push_back("weights on " + place + ": " + mib(buffers.model.bytes));
+      if (host)
+        proof.host_weights += buffers.model.bytes;
+      else
+        faults.push_back("weights on " + place + ": " + mib(buffers.model.bytes));
     }
     if (buffers.kv.lines > 0) faults.push_back("KV cache on " + place + ": " + mib(buffers.kv.bytes));
     if (buffers.recurrent.lines > 0)
@@ -236,10 +259,11 @@ Result<ResidencyProof> ResidencyParser::prove(const ResidencyExpectation& expect
       faults.push_back("output buffer on " + place);
   }
   if (proof.host_weights > expected.host_weights + kToleranceBytes) {
-    faults.insert(faults.begin(), "weights on the CPU: " + mib(proof.host_weights) +
-                                      (expected.host_weights > 0
-                                           ? " (only the token embedding, " + mib(expected.host_weights) + ", may be there)"
-                                           : ""));
+    faults.insert(faults.begin(),
+                  "weights on the CPU: " + mib(proof.host_weights) +
+                      (expected.host_weights > 0
+                           ? " (only the token embedding, " + mib(expected.host_weights) + ", may be there)"
+                           : ""));
   }
 
   // What must lie on each device.
@@ -260,7 +284,8 @@ Result<ResidencyProof> ResidencyParser::prove(const ResidencyExpectation& expect
     }
     if (std::ranges::find(used_devices_, name) == used_devices_.end())
       faults.push_back("the engine does not use " + name);
-    if (weight_lines == 0) faults.push_back("no weights on " + name);
+    if (weight_lines == 0)
+      faults.push_back("no weights on " + name);
     else if (!close_enough(have.weights, want.weights, weight_lines))
       faults.push_back("weights on " + name + " are " + mib(have.weights) + ", not the " + mib(want.weights) +
                        " of the model");
@@ -274,10 +299,11 @@ Result<ResidencyProof> ResidencyParser::prove(const ResidencyExpectation& expect
   const int devices = static_cast<int>(expected.devices.size());
   const bool one_more = !expected.token_embd_on_device || devices > 1;
   const int splits_max = devices + (one_more ? 1 : 0);
-  if (splits_lines_ == 0) faults.emplace_back("the engine's log does not tell its graph splits");
+  if (splits_lines_ == 0)
+    faults.emplace_back("the engine's log does not tell its graph splits");
   else if (splits_ > splits_max)
-    faults.push_back("operations run on the CPU: " + std::to_string(splits_) + " graph splits instead of at most " +
-                     std::to_string(splits_max));
+    faults.push_back("operations run on the CPU: " + std::to_string(splits_) +
+                     " graph splits instead of at most " + std::to_string(splits_max));
   if (unknown_count_ > 0)
     faults.push_back("the engine's log has " + std::to_string(unknown_count_) +
                      " buffer lines that are not understood, first: " + unknown_lines_.front());

@@ -1,16 +1,21 @@
-// The proof that a replica runs on its devices only, from the engine's own log (llama-server v0.5.0 at -lv 4).
+// The proof that a replica runs on its devices only, from the engine's own log (llama-server v0.5.0 at -lv
+// 4).
 //
 // Rules, each with its rationale:
 //  - "offloaded N/N layers to GPU" counts for nothing: the engine computes it from the flag alone
 //    (llama-model.cpp:1846); it is printed also when everything lies on the CPU.
-//  - Each "model", "KV" and "RS" buffer must lie on a device of the spec. Only the token embedding may stay on the
+//  - Each "model", "KV" and "RS" buffer must lie on a device of the spec. Only the token embedding may stay
+//  on the
 //    host (`host_weights`), in a CPU_Mapped, CPU or *_Host buffer.
-//  - Per device the weights and the KV + RS bytes must equal the spec's to 0.01 MiB per line. Rationale: Vulkan
-//    leaves an operation whose source exceeds maxStorageBufferRange on the CPU in silence; with a tied output the host
-//    buffer then still equals the embedding, and only the missing device bytes show it.
+//  - Per device the weights and the KV + RS bytes must equal the spec's to 0.01 MiB per line. Rationale:
+//  Vulkan
+//    leaves an operation whose source exceeds maxStorageBufferRange on the CPU in silence; with a tied output
+//    the host buffer then still equals the embedding, and only the missing device bytes show it.
 //  - The graph's splits are bounded: one per device, one more for an embedding on the host, or on the
-//    last of several devices (seen: last, first, ..., last). Rationale: every operation the device cannot do adds two.
-//  - A buffer line that is not known, or a line that should be there and is not, is a failure, never a pass: another
+//    last of several devices (seen: last, first, ..., last). Rationale: every operation the device cannot do
+//    adds two.
+//  - A buffer line that is not known, or a line that should be there and is not, is a failure, never a pass:
+//  another
 //    engine version fails closed.
 //
 // Complexity: constant work per line; memory bounded by kLinesKeptMax buffers.
@@ -34,7 +39,8 @@ struct ResidencyExpectation {
   bool token_embd_on_device = false;
 };
 
-ResidencyExpectation residency_expectation(const ReplicaSpec& spec, const std::vector<std::string>& device_names);
+ResidencyExpectation residency_expectation(const ReplicaSpec& spec,
+                                           const std::vector<std::string>& device_names);
 
 struct ResidencyProof {
   std::vector<DeviceBytes> measured;  // weights, kv, compute as the engine says; overhead as in the spec
@@ -49,19 +55,20 @@ enum class LoadFailure {
   kWeightsDoNotFit,
   kCacheDoesNotFit,
   kComputeDoesNotFit,
-  kBadModel,    // missing, truncated or not understood
-  kBadFlags,    // the engine did not accept its command line, e.g. a device it does not have
+  kBadModel,  // missing, truncated or not understood
+  kBadFlags,  // the engine did not accept its command line, e.g. a device it does not have
   kSocketTaken,
   kOther,
 };
 
 class ResidencyParser {
  public:
-  // Feeds one line of the log without its newline. Anything may come: other programs' words, any bytes, any length.
+  // Feeds one line of the log without its newline. Anything may come: other programs' words, any bytes, any
+  // length.
   void line(std::string_view text);
 
-  // The proof over all lines so far; call it once the engine said that it is ready. The error is kRefused and reads
-  // "weights on the CPU: 157.7 MiB"; all faults that were found are named, the gravest first.
+  // The proof over all lines so far; call it once the engine said that it is ready. The error is kRefused and
+  // reads "weights on the CPU: 157.7 MiB"; all faults that were found are named, the gravest first.
   [[nodiscard]] Result<ResidencyProof> prove(const ResidencyExpectation& expected) const;
 
   // What the log says about a load that failed, and the line that says it best (for the reason).

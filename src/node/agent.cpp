@@ -27,20 +27,25 @@ using net::seconds;
 constexpr auto kDialLimit = seconds(5);
 constexpr std::int64_t kReconnectFirstMs = 50;
 constexpr std::int64_t kReconnectMaxMs = 1000;
-constexpr auto kLinkWasGood = seconds(5);   // a link that lived this long starts the back-off anew
+constexpr auto kLinkWasGood = seconds(5);  // a link that lived this long starts the back-off anew
 constexpr auto kMeasureEvery = seconds(1);
 constexpr auto kMeasureGap = milliseconds(50);  // after a change, but not with each step of a load's progress
-constexpr auto kStopSlack = seconds(15);    // SIGTERM, SIGKILL and the driver's release, beyond the drain limit
+constexpr auto kStopSlack = seconds(15);  // SIGTERM, SIGKILL and the driver's release, beyond the drain limit
 
 class Agent : public NodeView {
  public:
   Agent(boost::asio::io_context& context, AgentOptions options)
-      : context_(context), executor_(context.get_executor()), options_(std::move(options)), stopped_(executor_), measure_(executor_) {}
+      : context_(context),
+        executor_(context.get_executor()),
+        options_(std::move(options)),
+        stopped_(executor_),
+        measure_(executor_) {}
 
   net::Task<> run(int& exit_code);
   void on_signal(int signo);
 
-  // ---- NodeView --------------------------------------------------------------------------------------------
+  // ---- NodeView
+  // --------------------------------------------------------------------------------------------
   [[nodiscard]] NodeObserved observed() const override;
   [[nodiscard]] std::int64_t observed_seq() const override { return seq_; }
   net::Task<ApplyOutcome> apply(NodeDesired document) override;
@@ -91,8 +96,10 @@ Result<> Agent::prepare() {
     options_.engine_dir = *found;
   }
   if (options_.shim_command.empty()) options_.shim_command = {"/proc/self/exe", "engine-shim"};
-  if (options_.fake_engine_program.empty()) options_.fake_engine_program = executable_dir() + "/aiv-fake-engine";
-  auto tls = net::TlsContext::make(false, options_.cert_file, options_.key_file, options_.ca_file, true, "aiv-node/1");
+  if (options_.fake_engine_program.empty())
+    options_.fake_engine_program = executable_dir() + "/aiv-fake-engine";
+  auto tls = net::TlsContext::make(false, options_.cert_file, options_.key_file, options_.ca_file, true,
+                                   "aiv-node/1");
   if (!tls) return std::unexpected(tls.error());
   tls_ = *tls;
   return {};
@@ -111,11 +118,17 @@ net::Task<> Agent::run(int& exit_code) {
     exit_code = static_cast<int>(exit_code_of(source.error().code));
     co_return;
   }
-  book_ = std::make_unique<DeviceBook>(std::move(*source), [this](const std::string& except) { return own_use(except); });
+  book_ = std::make_unique<DeviceBook>(std::move(*source),
+                                       [this](const std::string& except) { return own_use(except); });
   co_await book_->refresh();
   for (const Device& d : book_->devices())
-    log_info("device.found", {{"id", d.id}, {"name", d.name}, {"kind", wire::to_string(d.kind)}, {"vram_bytes", d.vram_bytes}, {"refused", d.refused}});
-  if (book_->devices().empty()) log_warn("device.none", {{"reason", "no GPU was found: nothing can be placed here"}});
+    log_info("device.found", {{"id", d.id},
+                              {"name", d.name},
+                              {"kind", wire::to_string(d.kind)},
+                              {"vram_bytes", d.vram_bytes},
+                              {"refused", d.refused}});
+  if (book_->devices().empty())
+    log_warn("device.none", {{"reason", "no GPU was found: nothing can be placed here"}});
 
   auto kept = load_desired(desired_file());
   if (!kept) {
@@ -151,7 +164,8 @@ net::Task<> Agent::finish() {
   if (options_.stop_engines_on_exit) {
     for (const auto& [id, replica] : replicas_) replica->stop();
     const auto until = drained_by + kStopSlack;
-    while (!replicas_.empty() && Clock::now() < until) co_await stopped_.wait_until(Clock::now() + milliseconds(50));
+    while (!replicas_.empty() && Clock::now() < until)
+      co_await stopped_.wait_until(Clock::now() + milliseconds(50));
     // What did not end by itself, and what this agent never adopted.
     for (const ShimState& state : living_shims(options_.data_dir)) {
       (void)net::signal_process(static_cast<pid_t>(state.shim_pid), state.shim_start, SIGKILL);
@@ -168,7 +182,8 @@ net::Task<> Agent::finish() {
   context_.stop();
 }
 
-// ---- documents ----------------------------------------------------------------------------------------------
+// ---- documents
+// ----------------------------------------------------------------------------------------------
 
 NodeObserved Agent::observed() const {
   NodeObserved out;
@@ -230,9 +245,12 @@ void Agent::reconcile() {
   if (!desired_ || ending_) return;
   for (const auto& [id, replica] : replicas_) {
     const auto wanted = std::ranges::find(desired_->replicas, id, &ReplicaSpec::id);
-    // Another spec under the same id is another process: the old one goes first, supervise() starts the new one.
-    if (wanted == desired_->replicas.end() || wire::spec_hash(*wanted) != replica->hash()) replica->stop();
-    else replica->set_draining(wanted->draining);
+    // Another spec under the same id is another process: the old one goes first, supervise() starts the new
+    // one.
+    if (wanted == desired_->replicas.end() || wire::spec_hash(*wanted) != replica->hash())
+      replica->stop();
+    else
+      replica->set_draining(wanted->draining);
   }
   for (const ReplicaSpec& spec : desired_->replicas)
     if (!replicas_.contains(spec.id)) start_replica(spec);
@@ -243,7 +261,8 @@ void Agent::start_replica(const ReplicaSpec& spec) {
     ++seq_;
     measure_.notify();
   };
-  auto replica = std::make_shared<Supervisor>(executor_, spec, desired_->version, supervisor_options(), *book_, changed);
+  auto replica =
+      std::make_shared<Supervisor>(executor_, spec, desired_->version, supervisor_options(), *book_, changed);
   replicas_[spec.id] = replica;
   net::spawn(executor_, supervise(replica), "replica.supervise");
 }
@@ -276,7 +295,8 @@ net::Task<> Agent::end_strangers() {
   const auto until = Clock::now() + seconds(7);
   for (const ShimState& state : ending) {
     while (shim_alive(state) && Clock::now() < until) co_await net::sleep_for(milliseconds(20));
-    if (shim_alive(state)) (void)net::signal_process(static_cast<pid_t>(state.shim_pid), state.shim_start, SIGKILL);
+    if (shim_alive(state))
+      (void)net::signal_process(static_cast<pid_t>(state.shim_pid), state.shim_start, SIGKILL);
     remove_replica_files(replica_paths(options_.data_dir, state.replica));
   }
 }
@@ -304,7 +324,8 @@ SupervisorOptions Agent::supervisor_options() const {
   return o;
 }
 
-// ---- loops --------------------------------------------------------------------------------------------------
+// ---- loops
+// --------------------------------------------------------------------------------------------------
 
 net::Task<> Agent::measure_loop() {
   while (!ending_) {

@@ -27,7 +27,8 @@ Result<std::optional<NodeDesired>> load_desired(const std::string& path) {
   if (!text) return std::unexpected(text.error());
   auto json = parse_json(*text);
   if (!json) return fail(ErrorCode::kCorrupt, json.error().message(), path);
-  if (!json->is_object() || !json->contains("document") || !json->contains("sha256") || !(*json)["sha256"].is_string())
+  if (!json->is_object() || !json->contains("document") || !json->contains("sha256") ||
+      !(*json)["sha256"].is_string())
     return fail(ErrorCode::kCorrupt, "is not a desired document", path);
   const Json& body = (*json)["document"];
   if (sha256_hex(dump_json(body)) != (*json)["sha256"].get<std::string>())
@@ -43,7 +44,8 @@ std::optional<DesiredFault> check_desired(const NodeDesired& document, const std
   for (std::size_t i = 0; i < document.replicas.size(); ++i) {
     const std::string at = "replicas[" + std::to_string(i) + "]";
     const ReplicaSpec& spec = document.replicas[i];
-    if (const auto sound = check_spec(spec); !sound) return DesiredFault{at + "." + sound.error().where, sound.error().reason};
+    if (const auto sound = check_spec(spec); !sound)
+      return DesiredFault{at + "." + sound.error().where, sound.error().reason};
     if (!ids.insert(spec.id).second) return DesiredFault{at + ".id", "is named twice"};
   }
   return std::nullopt;

@@ -4,22 +4,23 @@
 #include <optional>
 #include <string>
 
-#include "core/documents.hpp"
 #include "base/result.hpp"
+#include "core/documents.hpp"
 
 namespace aiv::node {
 
 // {"sha256":..,"document":{..}}; temp file, fsync, rename, fsync of the folder. Blocking.
 Result<> save_desired(const std::string& path, const NodeDesired& document);
-// nullopt if there is none; an error for a copy that is not what was written (it counts as none, and is said).
+// nullopt if there is none; an error for a copy that is not what was written (it counts as none, and is
+// said).
 Result<std::optional<NodeDesired>> load_desired(const std::string& path);
 
 struct DesiredFault {
   std::string field;
   std::string reason;
 };
-// What is wrong with a document as such, before anything is done: the wrong node, a spec that must not run, an id
-// twice.
+// What is wrong with a document as such, before anything is done: the wrong node, a spec that must not run,
+// an id twice.
 std::optional<DesiredFault> check_desired(const NodeDesired& document, const std::string& node_id);
 
 }  // namespace aiv::node

@@ -10,7 +10,8 @@ namespace {
 using net::Clock;
 constexpr auto kReleaseLimit = net::seconds(5);
 constexpr auto kReleaseStep = net::milliseconds(50);
-// Drivers round and other programs move: a release counts when three quarters are back (as ollama's server/sched.go).
+// Drivers round and other programs move: a release counts when three quarters are back (as ollama's
+// server/sched.go).
 constexpr Bytes kReleasedNumerator = 3;
 constexpr Bytes kReleasedDenominator = 4;
 // Smaller movements of free memory are not worth a document.
@@ -27,7 +28,10 @@ net::Task<RoomAnswer> DeviceBook::ask(ReplicaSpec spec) {
   for (const DeviceBytes& want : spec.devices) {
     const auto taken = loading_.find(want.device_id);
     if (taken != loading_.end() && taken->second != spec.id)
-      co_return RoomAnswer{.event = LifeEvent::kNotYet, .detail = taken->second + " is loading on " + want.device_id, .view = {}, .free_before = {}};
+      co_return RoomAnswer{.event = LifeEvent::kNotYet,
+                           .detail = taken->second + " is loading on " + want.device_id,
+                           .view = {},
+                           .free_before = {}};
   }
   // Taken before the wait below, so that nobody else gets the same answer.
   for (const DeviceBytes& want : spec.devices) loading_[want.device_id] = spec.id;
@@ -44,7 +48,8 @@ net::Task<RoomAnswer> DeviceBook::ask(ReplicaSpec spec) {
     } else if (!device->refused.empty()) {
       answer.event = LifeEvent::kUnfit;
       answer.detail = want.device_id + ": " + device->refused;
-    } else if (device->max_storage_buffer_range > 0 && spec.largest_tensor > device->max_storage_buffer_range) {
+    } else if (device->max_storage_buffer_range > 0 &&
+               spec.largest_tensor > device->max_storage_buffer_range) {
       answer.event = LifeEvent::kUnfit;
       answer.detail = "a tensor of " + format_bytes(spec.largest_tensor) + " is over the " +
                       format_bytes(device->max_storage_buffer_range) + " that " + want.device_id +
@@ -57,15 +62,18 @@ net::Task<RoomAnswer> DeviceBook::ask(ReplicaSpec spec) {
       if (answer.event == LifeEvent::kRoom) answer.event = LifeEvent::kNoRoom;
       answer.detail = "needs " + format_bytes(want.total()) + " on " + want.device_id + ", " +
                       format_bytes(device->free_bytes) + " free";
-      if (device->foreign_bytes > 0) answer.detail += " (" + format_bytes(device->foreign_bytes) + " held by other programs)";
+      if (device->foreign_bytes > 0)
+        answer.detail += " (" + format_bytes(device->foreign_bytes) + " held by other programs)";
     } else {
       answer.free_before[want.device_id] = device->free_bytes;
     }
   }
   if (answer.event == LifeEvent::kRoom) {
     auto seen = source_->view(ids);
-    if (seen) answer.view = std::move(*seen);
-    else answer = {.event = LifeEvent::kUnfit, .detail = seen.error().message(), .view = {}, .free_before = {}};
+    if (seen)
+      answer.view = std::move(*seen);
+    else
+      answer = {.event = LifeEvent::kUnfit, .detail = seen.error().message(), .view = {}, .free_before = {}};
   }
   if (answer.event != LifeEvent::kRoom) loading_done(spec.id);
   co_return answer;
@@ -83,7 +91,8 @@ net::Task<> DeviceBook::wait_released(ReplicaSpec spec, std::map<std::string, By
     for (const DeviceBytes& held : spec.devices) {
       const Device* device = find(held.device_id);
       const auto before = free_before.find(held.device_id);
-      if (device == nullptr || before == free_before.end()) continue;  // adopted: what was free before is not known
+      if (device == nullptr || before == free_before.end())
+        continue;  // adopted: what was free before is not known
       // Less may be free than before because others load meanwhile; their share is not missing.
       Bytes others = 0;
       for (const OwnUse& use : own_use_(spec.id))

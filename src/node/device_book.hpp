@@ -1,5 +1,5 @@
-// The node's devices as they are now, and who may load onto which: one load at a time per device, against free memory
-// as measured at that moment. The controller's view may be old, so the agent decides.
+// The node's devices as they are now, and who may load onto which: one load at a time per device, against
+// free memory as measured at that moment. The controller's view may be old, so the agent decides.
 #pragma once
 #include <functional>
 #include <map>
@@ -22,7 +22,9 @@ class DeviceBook : public Room {
   net::Task<RoomAnswer> ask(ReplicaSpec spec) override;
   void loading_done(const std::string& replica_id) override;
   net::Task<> wait_released(ReplicaSpec spec, std::map<std::string, Bytes> free_before) override;
-  Result<EngineView> view(const std::vector<std::string>& device_ids) override { return source_->view(device_ids); }
+  Result<EngineView> view(const std::vector<std::string>& device_ids) override {
+    return source_->view(device_ids);
+  }
 
   // Measures again; true if a figure that others plan with has changed.
   net::Task<bool> refresh();

@@ -17,7 +17,8 @@
 namespace aiv::node {
 namespace {
 
-// Start values of what a process holds on a card beside its buffers (context, pipelines), until it is measured.
+// Start values of what a process holds on a card beside its buffers (context, pipelines), until it is
+// measured.
 constexpr Bytes kVulkanOverhead = 100 * kMiB;
 constexpr Bytes kCudaOverhead = 500 * kMiB;
 // On a software GPU pinned host buffers count too (lavapipe has one heap); small devices get a share.
@@ -31,13 +32,16 @@ Bytes own_bytes(const std::vector<OwnUse>& own, const std::string& device_id) {
   return sum;
 }
 
-std::string device_id(const std::string& node, std::size_t index) { return node + "/" + std::to_string(index); }
+std::string device_id(const std::string& node, std::size_t index) {
+  return node + "/" + std::to_string(index);
+}
 
 Result<std::vector<SoftwareGpuSpec>> one_node(const std::string& gpus) {
   auto nodes = parse_gpus(gpus);
   if (!nodes) return std::unexpected(nodes.error());
   if (nodes->size() != 1)
-    return fail(ErrorCode::kInvalidArgument, "names GPUs of several nodes (';'); an agent is one node", "gpus");
+    return fail(ErrorCode::kInvalidArgument, "names GPUs of several nodes (';'); an agent is one node",
+                "gpus");
   return nodes->front();
 }
 
@@ -105,7 +109,8 @@ class SoftwareDevices : public DeviceSource {
       if (!use) continue;
       Bytes foreign = 0;
       for (const SoftwareGpuHolder& holder : use->holders)
-        if (std::ranges::none_of(own, [&](const OwnUse& o) { return holder.pid != 0 && o.pid == holder.pid; }))
+        if (std::ranges::none_of(own,
+                                 [&](const OwnUse& o) { return holder.pid != 0 && o.pid == holder.pid; }))
           foreign += holder.bytes;
       d.free_bytes = std::max<Bytes>(0, d.vram_bytes - use->total_bytes);
       d.foreign_bytes = foreign;
@@ -170,9 +175,12 @@ class RealDevices : public DeviceSource {
       d.alignment = std::max<Bytes>(1, v.alignment);
       d.bandwidth_bytes_per_s = card_bandwidth_bytes_per_s(v.name).value_or(0);
       d.driver = v.driver;
-      if (v.type == VulkanType::kIntegrated) d.refused = "integrated GPU: shares the host's memory, off by default";
+      if (v.type == VulkanType::kIntegrated)
+        d.refused = "integrated GPU: shares the host's memory, off by default";
       else if (!v.usable)
-        d.refused = "its Vulkan driver lacks version 1.2 or 16-bit storage, which the engine needs: update the driver";
+        d.refused =
+            "its Vulkan driver lacks version 1.2 or 16-bit storage, which the engine needs: update the "
+            "driver";
       cards_.push_back(std::move(card));
     }
   }
@@ -246,7 +254,8 @@ class RealDevices : public DeviceSource {
     if (gpu.processes_known) {
       ours = 0;
       for (const auto& [pid, bytes] : gpu.processes)
-        if (std::ranges::any_of(own, [&](const OwnUse& o) { return o.pid == pid && o.device_id == d.id; })) ours += bytes;
+        if (std::ranges::any_of(own, [&](const OwnUse& o) { return o.pid == pid && o.device_id == d.id; }))
+          ours += bytes;
     }
     d.foreign_bytes = std::max<Bytes>(0, *gpu.total - *gpu.free - ours);
   }
@@ -265,10 +274,14 @@ class RealDevices : public DeviceSource {
   std::vector<RealCard> cards_;
 };
 
-bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool exists(const std::string& path) {
+  return ::access(path.c_str(), F_OK) == 0;
+}
 
 // Which backend the engine in `dir` will use; find_engine_dir has seen that there is one.
-std::string backend_of(const std::string& dir) { return exists(dir + "/libggml-cuda.so") ? "cuda" : "vulkan"; }
+std::string backend_of(const std::string& dir) {
+  return exists(dir + "/libggml-cuda.so") ? "cuda" : "vulkan";
+}
 
 std::vector<std::string> probe_command(const AgentOptions& options) {
   std::vector<std::string> command = options.shim_command;
@@ -298,20 +311,26 @@ net::Task<Result<std::unique_ptr<DeviceSource>>> make_device_source(AgentOptions
     software.layer_dir = options.vgpu_layer_dir;
     auto prepared = SoftwareGpus::prepare(std::move(software));
     if (!prepared) co_return std::unexpected(prepared.error());
-    std::unique_ptr<DeviceSource> source = std::make_unique<SoftwareDevices>(options.node_id, *prepared, engine);
+    std::unique_ptr<DeviceSource> source =
+        std::make_unique<SoftwareDevices>(options.node_id, *prepared, engine);
     co_return source;
   }
   std::shared_ptr<Nvml> nvml;
-  if (auto opened = Nvml::open()) nvml = *opened;
-  else if (opened.error().code != ErrorCode::kNotFound) log_warn("gpu.nvml_failed", {{"reason", opened.error().reason}});
+  if (auto opened = Nvml::open())
+    nvml = *opened;
+  else if (opened.error().code != ErrorCode::kNotFound)
+    log_warn("gpu.nvml_failed", {{"reason", opened.error().reason}});
   auto source = std::make_unique<RealDevices>(options.node_id, backend == "cuda", nvml, engine);
   if (backend == "cuda") {
     source->add_cuda();
   } else {
-    std::vector<std::string> environment = {"PATH=/usr/bin:/bin", "NODEVICE_SELECT=1", "HOME=" + options.data_dir};
+    std::vector<std::string> environment = {"PATH=/usr/bin:/bin", "NODEVICE_SELECT=1",
+                                            "HOME=" + options.data_dir};
     auto found = co_await probe_vulkan(probe_command(options), environment, net::seconds(20));
-    if (found) source->add_vulkan(*found);
-    else log_warn("gpu.vulkan_failed", {{"reason", found.error().reason}});
+    if (found)
+      source->add_vulkan(*found);
+    else
+      log_warn("gpu.vulkan_failed", {{"reason", found.error().reason}});
   }
   std::unique_ptr<DeviceSource> out = std::move(source);
   co_return out;

@@ -64,10 +64,12 @@ class NvmlLibrary : public Nvml {
       return fail(ErrorCode::kUnavailable, "the NVIDIA management library is too old (no nvmlInit_v2)");
     const Return result = init();
     if (result == kLibraryMismatch)
-      return fail(ErrorCode::kUnavailable,
-                  "driver/library version mismatch: the NVIDIA driver was upgraded since the last boot; reboot");
+      return fail(
+          ErrorCode::kUnavailable,
+          "driver/library version mismatch: the NVIDIA driver was upgraded since the last boot; reboot");
     if (result == kDriverNotLoaded)
-      return fail(ErrorCode::kUnavailable, "the NVIDIA kernel driver is not loaded: modprobe nvidia, or reboot");
+      return fail(ErrorCode::kUnavailable,
+                  "the NVIDIA kernel driver is not loaded: modprobe nvidia, or reboot");
     if (result != kSuccess)
       return fail(ErrorCode::kUnavailable, "NVML does not start (error " + std::to_string(result) + ")");
     initialised_ = true;
@@ -134,8 +136,10 @@ class NvmlLibrary : public Nvml {
       using V1 = Return (*)(DeviceHandle, unsigned*, ProcessInfoV1*);
       V2 newer = find<V2>((base + "_v3").c_str());
       if (newer == nullptr) newer = find<V2>((base + "_v2").c_str());
-      if (newer != nullptr) read_list<ProcessInfoV2>(newer, device, gpu);
-      else if (V1 oldest = find<V1>(base.c_str()); oldest != nullptr) read_list<ProcessInfoV1>(oldest, device, gpu);
+      if (newer != nullptr)
+        read_list<ProcessInfoV2>(newer, device, gpu);
+      else if (V1 oldest = find<V1>(base.c_str()); oldest != nullptr)
+        read_list<ProcessInfoV1>(oldest, device, gpu);
     }
   }
 

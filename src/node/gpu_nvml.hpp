@@ -1,5 +1,5 @@
-// NVIDIA cards by NVML, opened with dlopen: nothing of NVIDIA's is needed to build, nor to run without a card.
-// AIV_NVML_PATH names another library (a stand-in in tests).
+// NVIDIA cards by NVML, opened with dlopen: nothing of NVIDIA's is needed to build, nor to run without a
+// card. AIV_NVML_PATH names another library (a stand-in in tests).
 //
 // Calls may hang when a driver does: make them off the loop (net::run_blocking).
 #pragma once

@@ -60,9 +60,11 @@ std::vector<SysfsGpu> amd_gpus(const std::string& root) {
     gpu.vram_used = read_bytes(device + "/mem_info_vram_used");
     gpu.gtt_total = read_bytes(device + "/mem_info_gtt_total");
     gpu.unique_id = read_trimmed(device + "/unique_id").value_or("");
-    // The rule of ollama discover/amd.go: a carve-out of at most 4 GiB beside four times as much shared memory.
+    // The rule of ollama discover/amd.go: a carve-out of at most 4 GiB beside four times as much shared
+    // memory.
     if (gpu.vram_total && gpu.gtt_total)
-      gpu.apu = *gpu.vram_total <= 4 * kGiB && *gpu.gtt_total >= 8 * kGiB && *gpu.gtt_total / 4 >= *gpu.vram_total;
+      gpu.apu =
+          *gpu.vram_total <= 4 * kGiB && *gpu.gtt_total >= 8 * kGiB && *gpu.gtt_total / 4 >= *gpu.vram_total;
     out.push_back(std::move(gpu));
   }
   std::ranges::sort(out, {}, &SysfsGpu::pci);

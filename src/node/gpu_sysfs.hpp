@@ -20,7 +20,8 @@ struct SysfsGpu {
 };
 
 std::string sysfs_root();
-// Cards of vendor 0x1002 with a render node, in the order of their PCI addresses. Figures that are absent stay empty.
+// Cards of vendor 0x1002 with a render node, in the order of their PCI addresses. Figures that are absent
+// stay empty.
 std::vector<SysfsGpu> amd_gpus(const std::string& root);
 
 }  // namespace aiv::node

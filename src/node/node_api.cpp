@@ -12,10 +12,14 @@ constexpr std::size_t kDesiredBytesMax = 4 * 1024 * 1024;
 constexpr std::size_t kLogBytes = 64 * 1024;
 constexpr std::string_view kReplicas = "/node/v1/replicas/";
 
-Json version_json(const Version& version) { return {{"epoch", version.epoch}, {"rev", version.rev}}; }
+Json version_json(const Version& version) {
+  return {{"epoch", version.epoch}, {"rev", version.rev}};
+}
 
 net::Task<> respond_error(net::ExchangePtr exchange, int status, std::string message) {
-  const Json json = {{"error", {{"message", message}, {"type", status == 404 ? "not_found_error" : "invalid_request_error"}}}};
+  const Json json = {
+      {"error",
+       {{"message", message}, {"type", status == 404 ? "not_found_error" : "invalid_request_error"}}}};
   std::string text = dump_json(json);
   (void)co_await exchange->respond_json(status, std::move(text));
 }
@@ -49,7 +53,8 @@ net::Task<> observe(net::ExchangePtr exchange, NodeView& node, NodeApiTimes time
     }
     if (now >= next_beat) {
       const double lag_ms = std::chrono::duration<double, std::milli>(now - next_beat).count();
-      const Json json = {{"type", "heartbeat"}, {"seq", ++beat}, {"lag_ms", lag_ms}, {"observed_seq", node.observed_seq()}};
+      const Json json = {
+          {"type", "heartbeat"}, {"seq", ++beat}, {"lag_ms", lag_ms}, {"observed_seq", node.observed_seq()}};
       lines += dump_json(json) + "\n";
       // From now, not from when it was due: a stalled loop must not send the missed ones in a burst.
       next_beat = now + times.heartbeat;
@@ -85,7 +90,9 @@ net::Task<> desired(net::ExchangePtr exchange, NodeView& node) {
   int status = 200;
   Json answer;
   switch (outcome.kind) {
-    case ApplyOutcome::Kind::kApplied: answer["applied"] = version_json(outcome.version); break;
+    case ApplyOutcome::Kind::kApplied:
+      answer["applied"] = version_json(outcome.version);
+      break;
     case ApplyOutcome::Kind::kOlder:
       status = 409;
       answer["highest"] = version_json(outcome.version);
@@ -133,17 +140,24 @@ net::Task<> replica_request(net::ExchangePtr exchange, NodeView& node, RelayLimi
 
 net::Task<> route(net::ExchangePtr exchange, NodeView* node, RelayLimits limits, NodeApiTimes times) {
   const net::RequestHead& request = exchange->request();
-  if (request.method == "GET" && request.path == "/node/v1/hello") co_await hello(exchange, *node);
-  else if (request.method == "GET" && request.path == "/node/v1/observe") co_await observe(exchange, *node, times);
-  else if (request.method == "PUT" && request.path == "/node/v1/desired") co_await desired(exchange, *node);
-  else if (request.path.starts_with(kReplicas)) co_await replica_request(exchange, *node, limits);
-  else co_await respond_error(exchange, 404, "the node API has no " + request.method + " " + request.path);
+  if (request.method == "GET" && request.path == "/node/v1/hello")
+    co_await hello(exchange, *node);
+  else if (request.method == "GET" && request.path == "/node/v1/observe")
+    co_await observe(exchange, *node, times);
+  else if (request.method == "PUT" && request.path == "/node/v1/desired")
+    co_await desired(exchange, *node);
+  else if (request.path.starts_with(kReplicas))
+    co_await replica_request(exchange, *node, limits);
+  else
+    co_await respond_error(exchange, 404, "the node API has no " + request.method + " " + request.path);
 }
 
 }  // namespace
 
 net::Handler node_api_handler(NodeView& node, RelayLimits relay_limits, NodeApiTimes times) {
-  return [&node, relay_limits, times](net::ExchangePtr exchange) { return route(std::move(exchange), &node, relay_limits, times); };
+  return [&node, relay_limits, times](net::ExchangePtr exchange) {
+    return route(std::move(exchange), &node, relay_limits, times);
+  };
 }
 
 }  // namespace aiv::node

@@ -1,13 +1,14 @@
 // What the agent serves on its link (control.md's node protocol): hello, observe, desired, replicas.
 //
 //   GET  /node/v1/hello               NodeObserved
-//   GET  /node/v1/observe             JSON lines for ever: heartbeats each 250 ms, NodeObserved on change and each 5 s
-//   PUT  /node/v1/desired             200 {"applied":..} | 409 {"highest":..} | 422 {"field":..,"reason":..}
+//   GET  /node/v1/observe             JSON lines for ever: heartbeats each 250 ms, NodeObserved on change and
+//   each 5 s PUT  /node/v1/desired             200 {"applied":..} | 409 {"highest":..} | 422
+//   {"field":..,"reason":..}
 //   *    /node/v1/replicas/ID/PATH    relayed to the engine (node/relay.hpp)
 //   GET  /node/v1/replicas/ID/log     the end of the engine's log
 //
-// The heartbeats are made by the loop that relays tokens, so a wedged loop cannot hide behind a healthy thread; each
-// tells how late its timer was.
+// The heartbeats are made by the loop that relays tokens, so a wedged loop cannot hide behind a healthy
+// thread; each tells how late its timer was.
 #pragma once
 #include <functional>
 #include <memory>

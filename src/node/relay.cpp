@@ -16,8 +16,8 @@ struct Allowed {
   std::string_view path;
   EnginePath kind;
 };
-// llama-server v0.5.0, tools/server/server.cpp. What changes the process (POST /props, /slots/N, /lora-adapters,
-// /models/load) is not here.
+// llama-server v0.5.0, tools/server/server.cpp. What changes the process (POST /props, /slots/N,
+// /lora-adapters, /models/load) is not here.
 constexpr std::array<Allowed, 15> kAllowed = {{{"POST", "/v1/chat/completions", EnginePath::kGenerates},
                                                {"POST", "/v1/completions", EnginePath::kGenerates},
                                                {"POST", "/completion", EnginePath::kGenerates},
@@ -40,10 +40,12 @@ std::string error_json(std::string_view message) {
   return dump_json({{"error", {{"message", std::string(message)}, {"type", "unavailable_error"}}}});
 }
 
-net::RequestHead upstream_head(const net::RequestHead& from, const std::string& path, const std::string& api_key) {
+net::RequestHead upstream_head(const net::RequestHead& from, const std::string& path,
+                               const std::string& api_key) {
   net::RequestHead head{.method = from.method, .path = path, .query = {}, .headers = {}};
   for (const char* name : {"content-type", "accept"})
-    if (const std::string* value = net::find_header(from.headers, name)) head.headers.push_back({name, *value});
+    if (const std::string* value = net::find_header(from.headers, name))
+      head.headers.push_back({name, *value});
   head.headers.push_back({"authorization", "Bearer " + api_key});
   return head;
 }
@@ -91,7 +93,8 @@ net::Task<> relay(net::ExchangePtr exchange, SupervisorPtr replica, std::string 
   }
   auto body = co_await exchange->read_body(limits.body_bytes_max);
   if (!body) {
-    if (body.error().code == ErrorCode::kTooLarge) (void)co_await exchange->respond_json(413, error_json(body.error().reason));
+    if (body.error().code == ErrorCode::kTooLarge)
+      (void)co_await exchange->respond_json(413, error_json(body.error().reason));
     co_return;
   }
   const ReplicaState state = replica->status().state;
@@ -100,12 +103,14 @@ net::Task<> relay(net::ExchangePtr exchange, SupervisorPtr replica, std::string 
     co_return;
   }
   if (!replica->accepts_requests() || (kind == EnginePath::kGenerates && !replica->has_slot())) {
-    // Before its head an aborted stream is REFUSED_STREAM: the peer knows that nothing was done and tries elsewhere.
+    // Before its head an aborted stream is REFUSED_STREAM: the peer knows that nothing was done and tries
+    // elsewhere.
     exchange->abort();
     co_return;
   }
 
-  // Set before the first wait, so that the cap counts this request and a leaving client cancels it at any time.
+  // Set before the first wait, so that the cap counts this request and a leaving client cancels it at any
+  // time.
   struct Link {
     net::ClientExchangePtr upstream;
     bool cancelled = false;
@@ -119,7 +124,8 @@ net::Task<> relay(net::ExchangePtr exchange, SupervisorPtr replica, std::string 
   exchange->on_gone(cancel);
 
   const auto client = net::make_http1_client(replica->engine_address());
-  auto opened = co_await client->open(upstream_head(exchange->request(), path, replica->api_key()), std::move(*body));
+  auto opened =
+      co_await client->open(upstream_head(exchange->request(), path, replica->api_key()), std::move(*body));
   if (!opened) {
     co_await answer_failure(exchange, replica, opened.error());
     co_return;
@@ -148,8 +154,10 @@ net::Task<> relay(net::ExchangePtr exchange, SupervisorPtr replica, std::string 
     bytes.clear();
     const auto more = co_await link->upstream->read_some(bytes, Clock::now() + limits.stall_max);
     if (!more) {
-      if (exchange->gone()) end = "cancelled";
-      else end = co_await broken_end(replica, more.error());
+      if (exchange->gone())
+        end = "cancelled";
+      else
+        end = co_await broken_end(replica, more.error());
       break;
     }
     if (!bytes.empty()) {

@@ -3,10 +3,12 @@
 // Rules:
 //  - An allow-list of engine paths, and of the client's headers only content-type and accept. Rationale: with
 //    X-Conversation-Id the engine goes on generating after the disconnect, and /v1/stream* belongs to that.
-//  - A fresh connection per request. Rationale: closing it is what frees the engine's slot, within a millisecond at
+//  - A fresh connection per request. Rationale: closing it is what frees the engine's slot, within a
+//  millisecond at
 //    the next token.
 //  - No more requests than slots. Rationale: the engine queues the rest without a limit.
-//  - The answer ends with the trailer `aiv-end`: "complete", "engine-exit;status=...", "stalled" or "cancelled". An
+//  - The answer ends with the trailer `aiv-end`: "complete", "engine-exit;status=...", "stalled" or
+//  "cancelled". An
 //    end without it is a broken stream, so nothing that was cut can look whole.
 #pragma once
 #include <string_view>
@@ -18,7 +20,8 @@ namespace aiv::node {
 
 struct RelayLimits {
   std::size_t body_bytes_max = 32 * 1024 * 1024;
-  net::Clock::duration head_max = std::chrono::minutes(10);   // a long prompt may take minutes before its first byte
+  net::Clock::duration head_max =
+      std::chrono::minutes(10);  // a long prompt may take minutes before its first byte
   net::Clock::duration stall_max = std::chrono::seconds(60);  // the engine pings an idle stream each 30 s
 };
 

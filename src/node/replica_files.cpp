@@ -17,7 +17,9 @@ namespace {
 constexpr std::size_t kSocketNameBytes = 5 + 16 + 5;  // "/run/" HASH ".sock"
 constexpr std::size_t kStateBytesMax = 4096;
 
-std::string socket_name(const std::string& replica_id) { return sha256_hex(replica_id).substr(0, 16); }
+std::string socket_name(const std::string& replica_id) {
+  return sha256_hex(replica_id).substr(0, 16);
+}
 
 std::int64_t to_number(std::string_view text) {
   std::int64_t value = 0;
@@ -29,7 +31,9 @@ std::int64_t to_number(std::string_view text) {
 
 ReplicaPaths replica_paths(const std::string& data_dir, const std::string& replica_id) {
   const std::string socket = data_dir + "/run/" + socket_name(replica_id);
-  return {.dir = data_dir + "/replicas/" + replica_id, .engine_socket = socket + ".sock", .shim_socket = socket + ".shim"};
+  return {.dir = data_dir + "/replicas/" + replica_id,
+          .engine_socket = socket + ".sock",
+          .shim_socket = socket + ".shim"};
 }
 
 Result<> check_data_dir(const std::string& data_dir) {
@@ -38,8 +42,9 @@ Result<> check_data_dir(const std::string& data_dir) {
   const std::size_t room = kSocketPathBytesMax - kSocketNameBytes;
   if (data_dir.size() > room)
     return fail(ErrorCode::kInvalidArgument,
-                "the path has " + std::to_string(data_dir.size()) + " bytes; Unix sockets below it leave room for " +
-                    std::to_string(room) + ": choose a shorter one",
+                "the path has " + std::to_string(data_dir.size()) +
+                    " bytes; Unix sockets below it leave room for " + std::to_string(room) +
+                    ": choose a shorter one",
                 "data");
   return {};
 }
@@ -63,15 +68,24 @@ std::optional<ShimState> read_shim_state(const ReplicaPaths& paths) {
     if (equals == std::string_view::npos) return std::nullopt;
     const std::string_view key = line.substr(0, equals);
     const std::string_view value = line.substr(equals + 1);
-    if (key == "replica") state.replica = value;
-    else if (key == "spec_hash") state.spec_hash = value;
-    else if (key == "boot_id") state.boot_id = value;
-    else if (key == "epoch") state.version.epoch = to_number(value);
-    else if (key == "rev") state.version.rev = to_number(value);
-    else if (key == "shim_pid") state.shim_pid = to_number(value);
-    else if (key == "shim_start") state.shim_start = to_number(value);
-    else if (key == "engine_pid") state.engine_pid = to_number(value);
-    else if (key == "engine_start") state.engine_start = to_number(value);
+    if (key == "replica")
+      state.replica = value;
+    else if (key == "spec_hash")
+      state.spec_hash = value;
+    else if (key == "boot_id")
+      state.boot_id = value;
+    else if (key == "epoch")
+      state.version.epoch = to_number(value);
+    else if (key == "rev")
+      state.version.rev = to_number(value);
+    else if (key == "shim_pid")
+      state.shim_pid = to_number(value);
+    else if (key == "shim_start")
+      state.shim_start = to_number(value);
+    else if (key == "engine_pid")
+      state.engine_pid = to_number(value);
+    else if (key == "engine_start")
+      state.engine_start = to_number(value);
   }
   if (state.shim_pid <= 0 || state.shim_start <= 0 || state.engine_pid <= 0) return std::nullopt;
   return state;

@@ -29,7 +29,8 @@ struct ReplicaPaths {
 
 ReplicaPaths replica_paths(const std::string& data_dir, const std::string& replica_id);
 
-// kInvalidArgument when sockets below `data_dir` would not fit a Unix socket's address; says how much is too much.
+// kInvalidArgument when sockets below `data_dir` would not fit a Unix socket's address; says how much is too
+// much.
 Result<> check_data_dir(const std::string& data_dir);
 
 struct ShimState {
@@ -50,8 +51,8 @@ bool shim_alive(const ShimState& state);
 std::string boot_id();
 // Ids of all replicas that have a folder.
 std::vector<std::string> replica_ids(const std::string& data_dir);
-// Shims and engines that live below `data_dir`, whoever started them (for `aiv dev kill` and for the last look of
-// `aiv dev` before it goes).
+// Shims and engines that live below `data_dir`, whoever started them (for `aiv dev kill` and for the last
+// look of `aiv dev` before it goes).
 std::vector<ShimState> living_shims(const std::string& data_dir);
 
 // The last `bytes_max` bytes of the replica's log, from a line's beginning.

@@ -26,9 +26,11 @@
 namespace aiv::node {
 namespace {
 
-constexpr std::size_t kLineBytesMax = 64 * 1024;       // longer lines are cut
-constexpr std::size_t kKeptLogBytesMax = 256 * 1024;   // start of the log, replayed to an agent; a load writes 15 KiB
-constexpr std::size_t kOutboxBytesMax = 2 * 1024 * 1024;  // an agent slower than this is dropped; it may come again
+constexpr std::size_t kLineBytesMax = 64 * 1024;  // longer lines are cut
+constexpr std::size_t kKeptLogBytesMax =
+    256 * 1024;  // start of the log, replayed to an agent; a load writes 15 KiB
+constexpr std::size_t kOutboxBytesMax =
+    2 * 1024 * 1024;  // an agent slower than this is dropped; it may come again
 constexpr std::size_t kInboxBytesMax = 4096;
 constexpr std::size_t kClientsMax = 4;
 constexpr std::int64_t kKillAfterTermMs = 5'000;
@@ -65,15 +67,24 @@ bool parse_options(int argc, char** argv, Options& o) {
     if (name == "--") break;
     if (i + 1 >= argc) return false;
     const std::string_view value = argv[++i];
-    if (name == "--dir") o.dir = value;
-    else if (name == "--socket") o.socket = value;
-    else if (name == "--replica") o.replica = value;
-    else if (name == "--spec-hash") o.spec_hash = value;
-    else if (name == "--epoch") { if (!read_number(value, o.epoch)) return false; }
-    else if (name == "--rev") { if (!read_number(value, o.rev)) return false; }
-    else if (name == "--orphan-limit-ms") { if (!read_number(value, o.orphan_limit_ms)) return false; }
-    else if (name == "--log-bytes-max") { if (!read_number(value, o.log_bytes_max)) return false; }
-    else return false;
+    if (name == "--dir")
+      o.dir = value;
+    else if (name == "--socket")
+      o.socket = value;
+    else if (name == "--replica")
+      o.replica = value;
+    else if (name == "--spec-hash")
+      o.spec_hash = value;
+    else if (name == "--epoch") {
+      if (!read_number(value, o.epoch)) return false;
+    } else if (name == "--rev") {
+      if (!read_number(value, o.rev)) return false;
+    } else if (name == "--orphan-limit-ms") {
+      if (!read_number(value, o.orphan_limit_ms)) return false;
+    } else if (name == "--log-bytes-max") {
+      if (!read_number(value, o.log_bytes_max)) return false;
+    } else
+      return false;
   }
   if (i + 1 >= argc) return false;
   o.command = argv + i + 1;
@@ -152,7 +163,8 @@ class LineSplitter {
   std::string held_;
 };
 
-// engine.log, moved to engine.log.1 at its bound: at most twice the bound on disk, whatever the engine prints.
+// engine.log, moved to engine.log.1 at its bound: at most twice the bound on disk, whatever the engine
+// prints.
 class LogFile {
  public:
   explicit LogFile(std::int64_t bytes_max) : bytes_max_(bytes_max) { reopen(); }
@@ -249,7 +261,8 @@ bool Shim::listen_on_socket() {
 
 bool Shim::start_engine() {
   int in[2], out[2], err[2];
-  if (::pipe2(in, O_CLOEXEC) != 0 || ::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0) return false;
+  if (::pipe2(in, O_CLOEXEC) != 0 || ::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0)
+    return false;
   const pid_t parent = ::getpid();
   pid_ = ::fork();
   if (pid_ < 0) return false;
@@ -311,7 +324,8 @@ int Shim::run() {
   signals_ = ::signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
   ::unlink("exit");
   if (signals_ < 0 || !listen_on_socket()) {
-    std::fprintf(stderr, "engine-shim: cannot listen on %s: %s\n", options_.socket.c_str(), std::strerror(errno));
+    std::fprintf(stderr, "engine-shim: cannot listen on %s: %s\n", options_.socket.c_str(),
+                 std::strerror(errno));
     return 1;
   }
   if (!start_engine()) {
@@ -402,8 +416,10 @@ void Shim::read_stream(int& fd, LineSplitter& splitter, bool is_stdout) {
     return;
   }
   splitter.feed(std::string_view(buffer, static_cast<std::size_t>(n)), [&](std::string_view line) {
-    if (is_stdout) stdout_line(line);
-    else log_line(line);
+    if (is_stdout)
+      stdout_line(line);
+    else
+      log_line(line);
   });
 }
 
@@ -416,7 +432,8 @@ void Shim::stdout_line(std::string_view line) {
 
 void Shim::log_line(std::string_view line) {
   log_.write_line(line);
-  if (kept_log_.size() + line.size() + 5 <= kKeptLogBytesMax) kept_log_.append("log ").append(line).append("\n");
+  if (kept_log_.size() + line.size() + 5 <= kKeptLogBytesMax)
+    kept_log_.append("log ").append(line).append("\n");
   tell("log ", line, true);
 }
 
@@ -424,8 +441,10 @@ void Shim::tell(std::string_view kind, std::string_view text, bool is_log) {
   for (Client& client : clients_) {
     if (client.fd < 0 || (is_log && client.quiet)) continue;
     client.outbox.append(kind).append(text).append("\n");
-    if (client.outbox.size() > kOutboxBytesMax) drop(client);
-    else flush(client);
+    if (client.outbox.size() > kOutboxBytesMax)
+      drop(client);
+    else
+      flush(client);
   }
 }
 
@@ -435,7 +454,8 @@ void Shim::accept_client() {
   ucred peer{};
   socklen_t size = sizeof peer;
   // The folder is 0700 already; this also keeps out a process that was given the socket by mistake.
-  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || (peer.uid != ::getuid() && peer.uid != 0)) {
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
+      (peer.uid != ::getuid() && peer.uid != 0)) {
     ::close(fd);
     return;
   }
@@ -466,13 +486,17 @@ void Shim::serve_client(Client& client) {
 
 void Shim::command(Client& client, std::string_view line) {
   if (exited_) return;
-  if (line == "term") terminate();
-  else if (line == "kill") ::kill(pid_, SIGKILL);
-  else if (line == "quiet") client.quiet = true;
+  if (line == "term")
+    terminate();
+  else if (line == "kill")
+    ::kill(pid_, SIGKILL);
+  else if (line == "quiet")
+    client.quiet = true;
   else if (line == "leave") {
     constexpr std::string_view kLeave = "cmd_router_to_child:exit\n";
     if (::write(stdin_, kLeave.data(), kLeave.size()) < 0) terminate();
-  } else drop(client);
+  } else
+    drop(client);
 }
 
 void Shim::flush(Client& client) {
@@ -516,9 +540,10 @@ void Shim::farewell() {
 int engine_shim_main(int argc, char** argv) {
   Options options;
   if (!parse_options(argc, argv, options)) {
-    std::fprintf(stderr,
-                 "usage: engine-shim --dir DIR --socket PATH --replica ID --spec-hash HASH --epoch N --rev N\n"
-                 "                   [--orphan-limit-ms N] [--log-bytes-max N] -- PROGRAM ARGS...\n");
+    std::fprintf(
+        stderr,
+        "usage: engine-shim --dir DIR --socket PATH --replica ID --spec-hash HASH --epoch N --rev N\n"
+        "                   [--orphan-limit-ms N] [--log-bytes-max N] -- PROGRAM ARGS...\n");
     return 2;
   }
   ::umask(0077);

@@ -11,7 +11,8 @@ namespace aiv::node {
 class ShimLink {
  public:
   // Tries until `deadline`: the socket appears a moment after the shim was started.
-  static net::Task<Result<std::shared_ptr<ShimLink>>> connect(std::string socket_path, net::Clock::time_point deadline);
+  static net::Task<Result<std::shared_ptr<ShimLink>>> connect(std::string socket_path,
+                                                              net::Clock::time_point deadline);
   explicit ShimLink(net::StreamPtr stream) : stream_(std::move(stream)) {}
   // nullopt once the shim has closed.
   net::Task<std::optional<std::string>> read_line();

@@ -26,8 +26,8 @@ constexpr auto kReplayLimit = seconds(5);
 constexpr auto kCanaryLimit = seconds(60);
 constexpr auto kShortCall = seconds(5);
 constexpr std::size_t kEngineAnswerMax = 1024 * 1024;
-// Load time limit: three times what a slow disk (100 MB/s) would need, and never below the first start of a driver
-// that compiles its shaders (15 s of CPU were seen, on a busy machine a multiple of that).
+// Load time limit: three times what a slow disk (100 MB/s) would need, and never below the first start of a
+// driver that compiles its shaders (15 s of CPU were seen, on a busy machine a multiple of that).
 constexpr std::int64_t kLoadFloorMs = 120'000;
 constexpr std::int64_t kSlowDiskBytesPerMs = 100'000;
 
@@ -36,42 +36,52 @@ std::int64_t steady_ms() {
 }
 
 std::int64_t unix_ms() {
-  return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 LifeLimits limits_for(const ReplicaSpec& spec, const SupervisorOptions& options) {
   LifeLimits limits;
   Bytes bytes = 0;
   for (const DeviceBytes& device : spec.devices) bytes += device.weights;
-  limits.load_ms = options.load_limit_ms > 0 ? options.load_limit_ms : kLoadFloorMs + 3 * bytes / kSlowDiskBytesPerMs;
+  limits.load_ms =
+      options.load_limit_ms > 0 ? options.load_limit_ms : kLoadFloorMs + 3 * bytes / kSlowDiskBytesPerMs;
   limits.drain_ms = options.drain_limit_ms;
   return limits;
 }
 
-std::string shader_home(const std::string& data_dir) { return data_dir + "/home"; }
+std::string shader_home(const std::string& data_dir) {
+  return data_dir + "/home";
+}
 
 // What a person reads when a load ended. True if a restart cannot mend it.
-std::pair<std::string, bool> why_it_ended(const ResidencyParser& log, const std::string& status, bool was_ready) {
+std::pair<std::string, bool> why_it_ended(const ResidencyParser& log, const std::string& status,
+                                          bool was_ready) {
   if (was_ready) return {"the engine ended: " + status, false};
   const std::string line = log.failure_line().empty() ? "" : ": " + log.failure_line();
   switch (log.failure()) {
-    case LoadFailure::kWeightsDoNotFit: return {"out of device memory for the weights (" + status + ")" + line, true};
-    case LoadFailure::kCacheDoesNotFit: return {"out of device memory for the KV cache (" + status + ")" + line, true};
+    case LoadFailure::kWeightsDoNotFit:
+      return {"out of device memory for the weights (" + status + ")" + line, true};
+    case LoadFailure::kCacheDoesNotFit:
+      return {"out of device memory for the KV cache (" + status + ")" + line, true};
     case LoadFailure::kComputeDoesNotFit:
       return {"out of device memory for the compute buffers (" + status + ")" + line, true};
-    case LoadFailure::kBadModel: return {"the engine cannot load the model (" + status + ")" + line, true};
-    case LoadFailure::kBadFlags: return {"the engine refuses its command line (" + status + ")" + line, true};
+    case LoadFailure::kBadModel:
+      return {"the engine cannot load the model (" + status + ")" + line, true};
+    case LoadFailure::kBadFlags:
+      return {"the engine refuses its command line (" + status + ")" + line, true};
     case LoadFailure::kSocketTaken:
     case LoadFailure::kOther:
-    case LoadFailure::kNone: break;
+    case LoadFailure::kNone:
+      break;
   }
   return {"the engine ended while loading: " + status + line, false};
 }
 
 }  // namespace
 
-Supervisor::Supervisor(net::Executor executor, ReplicaSpec spec, Version version, SupervisorOptions options, Room& room,
-                       std::function<void()> changed)
+Supervisor::Supervisor(net::Executor executor, ReplicaSpec spec, Version version, SupervisorOptions options,
+                       Room& room, std::function<void()> changed)
     : executor_(executor),
       spec_(std::move(spec)),
       hash_(wire::spec_hash(spec_)),
@@ -159,7 +169,8 @@ net::Task<> Supervisor::run() {
 
 net::Task<LifeAction> Supervisor::perform(LifeAction action) {
   switch (action.what) {
-    case LifeDo::kWait: co_return co_await wait_for_event(action);
+    case LifeDo::kWait:
+      co_return co_await wait_for_event(action);
     case LifeDo::kAskRoom: {
       RoomAnswer answer = co_await room_.ask(spec_);
       if (answer.event == LifeEvent::kRoom) {
@@ -174,7 +185,8 @@ net::Task<LifeAction> Supervisor::perform(LifeAction action) {
       if (!started) co_return resume(LifeEvent::kStartFailed, started.error().message());
       co_return resume(LifeEvent::kTick);
     }
-    case LifeDo::kProve: co_return prove();
+    case LifeDo::kProve:
+      co_return prove();
     case LifeDo::kCanary:
       net::spawn(executor_, canary(engine_), "replica.canary");
       co_return resume(LifeEvent::kTick);
@@ -194,7 +206,8 @@ net::Task<LifeAction> Supervisor::perform(LifeAction action) {
       co_await room_.wait_released(spec_, free_before_);
       holds_memory_ = false;
       co_return resume(LifeEvent::kReleased);
-    case LifeDo::kEnd: break;
+    case LifeDo::kEnd:
+      break;
   }
   co_return action;
 }
@@ -209,7 +222,9 @@ net::Task<LifeAction> Supervisor::wait_for_event(LifeAction action) {
   }
   if (queue_.empty()) {
     Clock::time_point until = Clock::now() + kHousekeeping;
-    if (action.wake_ms > 0) until = std::min(until, Clock::now() + milliseconds(std::max<std::int64_t>(0, action.wake_ms - steady_ms())));
+    if (action.wake_ms > 0)
+      until = std::min(until,
+                       Clock::now() + milliseconds(std::max<std::int64_t>(0, action.wake_ms - steady_ms())));
     co_await wake_.wait_until(until);
   }
   if (queue_.empty()) {
@@ -236,14 +251,16 @@ net::Task<bool> Supervisor::adopt() {
     return ids;
   }());
   const auto key = read_file(paths_.api_key(), 256);
-  const bool same = link && start && *start == state->engine_start && state->spec_hash == hash_ && view && key;
+  const bool same =
+      link && start && *start == state->engine_start && state->spec_hash == hash_ && view && key;
   if (!same) {
     // Not what is wanted, or not to be trusted: it must be gone before its memory is planned again.
     log_info("replica.not_adopted", {{"replica", spec_.id}, {"pid", state->engine_pid}});
     (void)net::signal_process(static_cast<pid_t>(state->shim_pid), state->shim_start, SIGTERM);
     const auto until = Clock::now() + seconds(7);
     while (shim_alive(*state) && Clock::now() < until) co_await net::sleep_for(milliseconds(20));
-    if (shim_alive(*state)) (void)net::signal_process(static_cast<pid_t>(state->shim_pid), state->shim_start, SIGKILL);
+    if (shim_alive(*state))
+      (void)net::signal_process(static_cast<pid_t>(state->shim_pid), state->shim_start, SIGKILL);
     co_return false;
   }
   ++engine_;
@@ -304,10 +321,11 @@ net::Task<Result<>> Supervisor::start_engine() {
   shim.program = options_.shim_command.front();
   shim.arguments.assign(options_.shim_command.begin() + 1, options_.shim_command.end());
   for (const std::string& argument :
-       {std::string("--dir"), paths_.dir, std::string("--socket"), paths_.shim_socket, std::string("--replica"), spec_.id,
-        std::string("--spec-hash"), hash_, std::string("--epoch"), std::to_string(version_.epoch), std::string("--rev"),
-        std::to_string(version_.rev), std::string("--orphan-limit-ms"), std::to_string(options_.orphan_limit_ms),
-        std::string("--"), command->program})
+       {std::string("--dir"), paths_.dir, std::string("--socket"), paths_.shim_socket,
+        std::string("--replica"), spec_.id, std::string("--spec-hash"), hash_, std::string("--epoch"),
+        std::to_string(version_.epoch), std::string("--rev"), std::to_string(version_.rev),
+        std::string("--orphan-limit-ms"), std::to_string(options_.orphan_limit_ms), std::string("--"),
+        command->program})
     shim.arguments.push_back(argument);
   shim.arguments.insert(shim.arguments.end(), command->arguments.begin(), command->arguments.end());
   shim.environment = command->environment;
@@ -389,7 +407,8 @@ bool Supervisor::take_line(const std::string& line, std::uint64_t engine) {
   return false;
 }
 
-// {"state":"loading","payload":{"stages":["text_model"],"current":"text_model","value":0.5}} or {"state":"ready",..}
+// {"state":"loading","payload":{"stages":["text_model"],"current":"text_model","value":0.5}} or
+// {"state":"ready",..}
 void Supervisor::take_protocol(const std::string& line, std::uint64_t engine) {
   if (!line.starts_with(kProtocolState)) return;
   const auto json = parse_json(std::string_view(line).substr(kProtocolState.size()));
@@ -405,7 +424,9 @@ void Supervisor::take_protocol(const std::string& line, std::uint64_t engine) {
     const auto value = payload.find("value");
     const auto stages = payload.find("stages");
     const auto current = payload.find("current");
-    if (value == payload.end() || !value->is_number() || stages == payload.end() || !stages->is_array() || stages->empty()) return;
+    if (value == payload.end() || !value->is_number() || stages == payload.end() || !stages->is_array() ||
+        stages->empty())
+      return;
     std::size_t index = 0;
     if (current != payload.end())
       while (index + 1 < stages->size() && (*stages)[index] != *current) ++index;
@@ -434,7 +455,8 @@ LifeAction Supervisor::prove() {
 
 // ---- talking to the engine ------------------------------------------------------------------------------
 
-net::Task<Result<std::string>> Supervisor::ask_engine(net::RequestHead head, std::string body, Clock::duration limit) {
+net::Task<Result<std::string>> Supervisor::ask_engine(net::RequestHead head, std::string body,
+                                                      Clock::duration limit) {
   const auto client = net::make_http1_client(engine_address());
   const auto deadline = Clock::now() + limit;
   head.headers.push_back({"authorization", "Bearer " + api_key_});
@@ -447,7 +469,8 @@ net::Task<Result<std::string>> Supervisor::ask_engine(net::RequestHead head, std
   auto text = co_await upstream->read_body(kEngineAnswerMax, deadline);
   if (!text) co_return std::unexpected(text.error());
   if (answer->status != 200)
-    co_return fail(ErrorCode::kUnavailable, "status " + std::to_string(answer->status) + " " + text->substr(0, 200));
+    co_return fail(ErrorCode::kUnavailable,
+                   "status " + std::to_string(answer->status) + " " + text->substr(0, 200));
   co_return std::move(*text);
 }
 
@@ -507,7 +530,8 @@ void Supervisor::housekeeping() {
     last_slots_ = now;
     net::spawn(executor_, read_slots(engine_), "replica.slots");
   }
-  if (state == ReplicaState::kReady && running_ == 0 && now - last_canary_ >= milliseconds(options_.canary_every_ms)) {
+  if (state == ReplicaState::kReady && running_ == 0 &&
+      now - last_canary_ >= milliseconds(options_.canary_every_ms)) {
     last_canary_ = now;
     net::spawn(executor_, canary(engine_), "replica.canary");
   }

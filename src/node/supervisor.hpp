@@ -1,5 +1,5 @@
-// Keeps one replica as its spec wants it: performs what core/replica_life decides, with a shim, an engine, its log and
-// its socket.
+// Keeps one replica as its spec wants it: performs what core/replica_life decides, with a shim, an engine,
+// its log and its socket.
 //
 // One coroutine per replica (run); everything happens on the agent's one thread.
 #pragma once
@@ -23,7 +23,7 @@ namespace aiv::node {
 struct RoomAnswer {
   LifeEvent event = LifeEvent::kNoRoom;  // kRoom, kNotYet, kNoRoom or kUnfit
   std::string detail;
-  EngineView view;                       // of the spec's devices, with kRoom
+  EngineView view;  // of the spec's devices, with kRoom
   std::map<std::string, Bytes> free_before;
 };
 
@@ -42,7 +42,7 @@ class Room {
 struct SupervisorOptions {
   std::string data_dir;
   std::string engine_dir;
-  std::string engine_program;      // llama-server
+  std::string engine_program;  // llama-server
   std::string fake_engine_program;
   std::vector<std::string> shim_command;
   std::int64_t orphan_limit_ms = 600'000;
@@ -111,7 +111,8 @@ class Supervisor : public std::enable_shared_from_this<Supervisor> {
   void engine_gone(const std::string& status, std::uint64_t engine);
   LifeAction prove();
   net::Task<> canary(std::uint64_t engine);
-  net::Task<Result<std::string>> ask_engine(net::RequestHead head, std::string body, net::Clock::duration limit);
+  net::Task<Result<std::string>> ask_engine(net::RequestHead head, std::string body,
+                                            net::Clock::duration limit);
   net::Task<> send_to_shim(std::string command);
   void kill_engine(int signo);
   void housekeeping();

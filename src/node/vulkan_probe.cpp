@@ -78,7 +78,8 @@ struct Extensions {
 
 Extensions extensions_of(Loader& loader, VkPhysicalDevice device) {
   Extensions found;
-  const auto list = loader.call<PFN_vkEnumerateDeviceExtensionProperties>("vkEnumerateDeviceExtensionProperties");
+  const auto list =
+      loader.call<PFN_vkEnumerateDeviceExtensionProperties>("vkEnumerateDeviceExtensionProperties");
   std::uint32_t count = 0;
   if (list(device, nullptr, &count, nullptr) != VK_SUCCESS || count > 4096) return found;
   std::vector<VkExtensionProperties> all(count);
@@ -93,11 +94,16 @@ Extensions extensions_of(Loader& loader, VkPhysicalDevice device) {
 
 const char* type_word(VkPhysicalDeviceType type) {
   switch (type) {
-    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return "integrated";
-    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return "discrete";
-    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: return "virtual";
-    case VK_PHYSICAL_DEVICE_TYPE_CPU: return "cpu";
-    default: return "other";
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+      return "integrated";
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+      return "discrete";
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+      return "virtual";
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+      return "cpu";
+    default:
+      return "other";
   }
 }
 
@@ -128,15 +134,18 @@ void print_device(Loader& loader, VkPhysicalDevice device, int index) {
   VkPhysicalDeviceMemoryProperties2 memory{};
   memory.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2;
   memory.pNext = extensions.budget ? &budget : nullptr;
-  loader.call<PFN_vkGetPhysicalDeviceMemoryProperties2>("vkGetPhysicalDeviceMemoryProperties2")(device, &memory);
+  loader.call<PFN_vkGetPhysicalDeviceMemoryProperties2>("vkGetPhysicalDeviceMemoryProperties2")(device,
+                                                                                                &memory);
   std::uint64_t total = 0;
   std::uint64_t left = 0;
   for (std::uint32_t i = 0; i < memory.memoryProperties.memoryHeapCount; ++i) {
     if ((memory.memoryProperties.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) == 0) continue;
     const std::uint64_t size = memory.memoryProperties.memoryHeaps[i].size;
     total += size;
-    if (!extensions.budget) left += size;
-    else if (budget.heapBudget[i] > budget.heapUsage[i]) left += budget.heapBudget[i] - budget.heapUsage[i];
+    if (!extensions.budget)
+      left += size;
+    else if (budget.heapBudget[i] > budget.heapUsage[i])
+      left += budget.heapBudget[i] - budget.heapUsage[i];
   }
   const VkPhysicalDeviceProperties& p = properties.properties;
   const bool usable = p.apiVersion >= VK_API_VERSION_1_2 && storage.storageBuffer16BitAccess == VK_TRUE;
@@ -148,7 +157,8 @@ void print_device(Loader& loader, VkPhysicalDevice device, int index) {
   std::printf("%d\t%s\t%s\t%s\t%u\t%s\t%s\t%llu\t%llu\t%d\t%u\t%llu\t%d\n", index, type_word(p.deviceType),
               hex(id.deviceUUID, VK_UUID_SIZE).c_str(), address, p.vendorID, one_field(p.deviceName).c_str(),
               one_field(driver_text).c_str(), static_cast<unsigned long long>(total),
-              static_cast<unsigned long long>(left), extensions.budget ? 1 : 0, p.limits.maxStorageBufferRange,
+              static_cast<unsigned long long>(left), extensions.budget ? 1 : 0,
+              p.limits.maxStorageBufferRange,
               static_cast<unsigned long long>(p.limits.minStorageBufferOffsetAlignment), usable ? 1 : 0);
 }
 
@@ -173,11 +183,16 @@ std::optional<VulkanDevice> parse_line(std::string_view line) {
       !number(f[9], budget) || !number(f[10], d.max_storage_buffer_range) || !number(f[11], d.alignment) ||
       !number(f[12], usable) || f[2].size() != 32)
     return std::nullopt;
-  if (f[1] == "integrated") d.type = VulkanType::kIntegrated;
-  else if (f[1] == "discrete") d.type = VulkanType::kDiscrete;
-  else if (f[1] == "virtual") d.type = VulkanType::kVirtual;
-  else if (f[1] == "cpu") d.type = VulkanType::kCpu;
-  else if (f[1] != "other") return std::nullopt;
+  if (f[1] == "integrated")
+    d.type = VulkanType::kIntegrated;
+  else if (f[1] == "discrete")
+    d.type = VulkanType::kDiscrete;
+  else if (f[1] == "virtual")
+    d.type = VulkanType::kVirtual;
+  else if (f[1] == "cpu")
+    d.type = VulkanType::kCpu;
+  else if (f[1] != "other")
+    return std::nullopt;
   d.uuid = f[2];
   d.pci = f[3] == "-" ? "" : std::string(f[3]);
   d.name = f[5];
@@ -218,7 +233,8 @@ Result<std::vector<VulkanDevice>> parse_vulkan_probe(std::string_view text) {
     if (line.empty()) continue;
     auto device = parse_line(line);
     if (!device || out.size() >= kDevicesMax)
-      return fail(ErrorCode::kCorrupt, "not a line of the Vulkan probe", "line " + std::to_string(line_number));
+      return fail(ErrorCode::kCorrupt, "not a line of the Vulkan probe",
+                  "line " + std::to_string(line_number));
     out.push_back(std::move(*device));
   }
   return out;
@@ -252,9 +268,10 @@ net::Task<Result<std::vector<VulkanDevice>>> probe_vulkan(std::vector<std::strin
   const net::ExitStatus status = co_await process->wait();
   timer->cancel();
   if (status.signalled || status.code != 0)
-    co_return fail(ErrorCode::kUnavailable,
-                   "Vulkan found no driver (" + status.describe() +
-                       "): install the card's driver, and check that this user may open /dev/dri (group 'render')");
+    co_return fail(
+        ErrorCode::kUnavailable,
+        "Vulkan found no driver (" + status.describe() +
+            "): install the card's driver, and check that this user may open /dev/dri (group 'render')");
   co_return parse_vulkan_probe(text);
 }
 

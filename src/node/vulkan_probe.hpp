@@ -1,5 +1,5 @@
-// What the Vulkan loader says about this machine's GPUs, asked in a child process of our own: a driver that hangs or
-// crashes must not take the agent with it.
+// What the Vulkan loader says about this machine's GPUs, asked in a child process of our own: a driver that
+// hangs or crashes must not take the agent with it.
 #pragma once
 #include <string>
 #include <string_view>
@@ -30,14 +30,15 @@ struct VulkanDevice {
   friend bool operator==(const VulkanDevice&, const VulkanDevice&) = default;
 };
 
-// The child: prints one line of tab-separated fields per device on stdout. Exit 1 and a line on stderr if there is no
-// Vulkan loader or it has no driver.
+// The child: prints one line of tab-separated fields per device on stdout. Exit 1 and a line on stderr if
+// there is no Vulkan loader or it has no driver.
 int vulkan_probe_main();
 
 // Reads the child's lines. kCorrupt names the line.
 Result<std::vector<VulkanDevice>> parse_vulkan_probe(std::string_view text);
 
-// Runs the child (`command` = program and first arguments) for at most `limit`. kUnavailable with the child's words.
+// Runs the child (`command` = program and first arguments) for at most `limit`. kUnavailable with the child's
+// words.
 net::Task<Result<std::vector<VulkanDevice>>> probe_vulkan(std::vector<std::string> command,
                                                           std::vector<std::string> environment,
                                                           net::Clock::duration limit);

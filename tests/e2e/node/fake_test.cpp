@@ -12,9 +12,9 @@
 namespace aiv::node::test {
 namespace {
 
-using testing::HasSubstr;
 using net::milliseconds;
 using net::seconds;
+using testing::HasSubstr;
 
 class FakeNode : public NodeTest {
  protected:
@@ -25,7 +25,8 @@ class FakeNode : public NodeTest {
     o.gpus = "GTX 1080:8GiB,RX 580:4GiB";
     return o;
   }
-  static ReplicaSpec spec(const std::string& id, const std::string& settings = "", const std::string& device = "n1/0") {
+  static ReplicaSpec spec(const std::string& id, const std::string& settings = "",
+                          const std::string& device = "n1/0") {
     ReplicaSpec s;
     s.id = id;
     s.deployment = "fake-small";
@@ -41,9 +42,10 @@ class FakeNode : public NodeTest {
     return s;
   }
   static std::string chat(const std::string& directive, bool stream) {
-    return dump_json({{"model", "fake-small"},
-                      {"stream", stream},
-                      {"messages", Json::array({{{"role", "user"}, {"content", "#fake " + directive + "\nhello"}}})}});
+    return dump_json(
+        {{"model", "fake-small"},
+         {"stream", stream},
+         {"messages", Json::array({{{"role", "user"}, {"content", "#fake " + directive + "\nhello"}}})}});
   }
   Answer chat_with(const std::string& id, const std::string& directive, bool stream = true) {
     return request("POST", "/node/v1/replicas/" + id + "/v1/chat/completions", chat(directive, stream));
@@ -85,7 +87,9 @@ TEST_F(FakeNode, TellsItsDevicesAndItsHeartbeats) {
   while (beats < 4 && net::Clock::now() - since < seconds(10)) {
     ASSERT_TRUE(wait(stream->read_some(text, net::Clock::now() + seconds(5))));
     beats = 0;
-    for (std::size_t at = text.find("\"heartbeat\""); at != std::string::npos; at = text.find("\"heartbeat\"", at + 1)) ++beats;
+    for (std::size_t at = text.find("\"heartbeat\""); at != std::string::npos;
+         at = text.find("\"heartbeat\"", at + 1))
+      ++beats;
   }
   EXPECT_GE(beats, 4);
   EXPECT_THAT(text, testing::StartsWith("{\"type\":\"observed\""));
@@ -182,7 +186,8 @@ TEST_F(FakeNode, AKilledEngineEndsItsStreamWithTheReasonAndComesBack) {
   start_agent(options());
   desire({spec("a-1")});
   const ReplicaStatus before = await_state("a-1", ReplicaState::kReady);
-  const auto stream = open("POST", "/node/v1/replicas/a-1/v1/chat/completions", chat("tokens=5000 token_ms=5", true));
+  const auto stream =
+      open("POST", "/node/v1/replicas/a-1/v1/chat/completions", chat("tokens=5000 token_ms=5", true));
   ASSERT_TRUE(await_busy("a-1", 1, seconds(10)));
   ::kill(static_cast<pid_t>(before.pid), SIGKILL);
   const Answer answer = finish(stream);
@@ -258,7 +263,8 @@ TEST_F(FakeNode, ADrainingReplicaFinishesItsRequestsAndStops) {
   start_agent(options());
   desire({spec("a-1")});
   const ReplicaStatus a = await_state("a-1", ReplicaState::kReady);
-  const auto stream = open("POST", "/node/v1/replicas/a-1/v1/chat/completions", chat("tokens=100 token_ms=10", true));
+  const auto stream =
+      open("POST", "/node/v1/replicas/a-1/v1/chat/completions", chat("tokens=100 token_ms=10", true));
   ASSERT_TRUE(await_busy("a-1", 1, seconds(10)));
   ReplicaSpec draining = spec("a-1");
   draining.draining = true;
@@ -340,7 +346,8 @@ TEST_F(FakeNode, WhatDoesNotFitBesideOthersWaitsAWhileThenSaysWhy) {
   start_agent(options());
   desire({spec("a-1", "weights=5GiB"), spec("b-1", "weights=5GiB")});
   await_state("a-1", ReplicaState::kReady);
-  EXPECT_TRUE(run_until([this] { return replica("b-1").reason == "needs 5.1 GiB on n1/0, 2.9 GiB free"; }, seconds(5)))
+  EXPECT_TRUE(run_until([this] { return replica("b-1").reason == "needs 5.1 GiB on n1/0, 2.9 GiB free"; },
+                        seconds(5)))
       << replica("b-1").reason;
   desire({spec("b-1", "weights=5GiB")});
   await_state("b-1", ReplicaState::kReady);

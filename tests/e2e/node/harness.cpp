@@ -57,7 +57,8 @@ AgentOptions unpack(char** a) {
 
 std::optional<int> maybe_child(int argc, char** argv) {
   if (const auto code = child_main(argc, argv)) return code;
-  if (argc == static_cast<int>(kAgentArguments) && std::string(argv[1]) == "agent") return run_agent(unpack(argv));
+  if (argc == static_cast<int>(kAgentArguments) && std::string(argv[1]) == "agent")
+    return run_agent(unpack(argv));
   return std::nullopt;
 }
 
@@ -126,7 +127,8 @@ void NodeTest::start_agent(AgentOptions o) {
   net::SpawnOptions spawn;
   spawn.program = std::filesystem::canonical("/proc/self/exe").string();
   spawn.arguments = pack(o);
-  spawn.environment = {"PATH=/usr/bin:/bin", "HOME=" + std::string(::getenv("HOME") != nullptr ? ::getenv("HOME") : "/tmp")};
+  spawn.environment = {"PATH=/usr/bin:/bin",
+                       "HOME=" + std::string(::getenv("HOME") != nullptr ? ::getenv("HOME") : "/tmp")};
   for (const char* name : {"AIV_SHADER_CACHE", "AIV_VGPU_LAYER_DIR", "ASAN_OPTIONS", "TSAN_OPTIONS"})
     if (const char* value = ::getenv(name)) spawn.environment.push_back(std::string(name) + "=" + value);
   spawn.stdout_file = spawn.stderr_file = dir_ + "/agent.log";
@@ -139,7 +141,8 @@ void NodeTest::start_agent(AgentOptions o) {
 }
 
 void NodeTest::await_link() {
-  ASSERT_TRUE(run_until([this] { return link_ && link_->open_for_requests(); }, net::seconds(20))) << "no link";
+  ASSERT_TRUE(run_until([this] { return link_ && link_->open_for_requests(); }, net::seconds(20)))
+      << "no link";
 }
 
 void NodeTest::kill_agent(int signo) {
@@ -242,7 +245,9 @@ bool NodeTest::await_free(std::size_t device, Bytes bytes, net::Clock::duration 
   return false;
 }
 
-bool NodeTest::alive(std::int64_t pid) { return pid > 0 && net::process_start_time(static_cast<pid_t>(pid)).has_value(); }
+bool NodeTest::alive(std::int64_t pid) {
+  return pid > 0 && net::process_start_time(static_cast<pid_t>(pid)).has_value();
+}
 
 bool NodeTest::await_dead(std::int64_t pid, net::Clock::duration limit) {
   return run_until([pid] { return !alive(pid); }, limit);

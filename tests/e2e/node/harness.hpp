@@ -38,7 +38,9 @@ class NodeTest : public testing::Test {
   T wait(net::Task<T> task, net::Clock::duration limit = net::seconds(60)) {
     auto result = std::make_shared<std::optional<T>>();
     struct Keep {
-      static net::Task<> run(net::Task<T> inner, std::shared_ptr<std::optional<T>> out) { *out = co_await std::move(inner); }
+      static net::Task<> run(net::Task<T> inner, std::shared_ptr<std::optional<T>> out) {
+        *out = co_await std::move(inner);
+      }
     };
     net::spawn(context_.get_executor(), Keep::run(std::move(task), result), "test");
     run_until([result] { return result->has_value(); }, limit);
@@ -60,7 +62,8 @@ class NodeTest : public testing::Test {
   NodeObserved observed();
   ReplicaStatus replica(const std::string& id);
   // Until it has that state; its status then, or the last one seen after `limit` (with a failure).
-  ReplicaStatus await_state(const std::string& id, ReplicaState state, net::Clock::duration limit = net::seconds(60));
+  ReplicaStatus await_state(const std::string& id, ReplicaState state,
+                            net::Clock::duration limit = net::seconds(60));
   bool await_gone(const std::string& id, net::Clock::duration limit = net::seconds(30));
   // Until the device tells that many free bytes.
   bool await_free(std::size_t device, Bytes bytes, net::Clock::duration limit = net::seconds(10));

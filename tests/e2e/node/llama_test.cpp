@@ -1,5 +1,5 @@
-// The agent with the real llama-server on software GPUs. Skipped, with the reason, where the engine or a model is
-// missing.
+// The agent with the real llama-server on software GPUs. Skipped, with the reason, where the engine or a
+// model is missing.
 #include <gmock/gmock.h>
 #include <signal.h>
 
@@ -17,8 +17,8 @@ namespace aiv::node::test {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::HasSubstr;
 using net::seconds;
+using testing::HasSubstr;
 
 std::string find_model() {
   const char* data = std::getenv("AIV_TEST_DATA");
@@ -38,7 +38,8 @@ class LlamaNode : public NodeTest {
     if (!engine) GTEST_SKIP() << engine.error().message();
     engine_dir_ = *engine;
     model_ = find_model();
-    if (model_.empty()) GTEST_SKIP() << "no small model: set AIV_TEST_DATA to a folder with models/stories260K.gguf";
+    if (model_.empty())
+      GTEST_SKIP() << "no small model: set AIV_TEST_DATA to a folder with models/stories260K.gguf";
     const auto bytes = read_file(model_, 64 * 1024 * 1024);
     ASSERT_TRUE(bytes);
     MemorySource source{std::string_view(*bytes)};
@@ -89,17 +90,19 @@ TEST_F(LlamaNode, IsProvedOnASoftwareGpuAndStreams) {
   ASSERT_EQ(desire({spec("tiny-1", {"n1/0"})}).status, 200);
   const ReplicaStatus ready = await_state("tiny-1", ReplicaState::kReady, seconds(120));
   std::printf("ready after %lld ms\n",
-              static_cast<long long>(std::chrono::duration_cast<net::milliseconds>(net::Clock::now() - since).count()));
+              static_cast<long long>(
+                  std::chrono::duration_cast<net::milliseconds>(net::Clock::now() - since).count()));
   ASSERT_EQ(ready.measured.size(), 1U) << ready.reason;
-  EXPECT_NEAR(static_cast<double>(ready.measured[0].weights), static_cast<double>(spec("x", {"n1/0"}).devices[0].weights), 10486);
+  EXPECT_NEAR(static_cast<double>(ready.measured[0].weights),
+              static_cast<double>(spec("x", {"n1/0"}).devices[0].weights), 10486);
   ASSERT_TRUE(run_until([this] { return observed().devices[0].free_bytes < 256 * kMiB; }, seconds(5)));
   const NodeObserved seen = observed();
   EXPECT_LT(seen.devices[0].free_bytes, seen.devices[0].vram_bytes);
   EXPECT_EQ(seen.devices[0].foreign_bytes, 0) << "our own engine is not a stranger";
   EXPECT_EQ(seen.devices[1].free_bytes, seen.devices[1].vram_bytes);
-  const Answer answer =
-      request("POST", "/node/v1/replicas/tiny-1/v1/chat/completions",
-              R"({"messages":[{"role":"user","content":"Once upon a time"}],"max_tokens":16,"stream":true,"temperature":0})");
+  const Answer answer = request(
+      "POST", "/node/v1/replicas/tiny-1/v1/chat/completions",
+      R"({"messages":[{"role":"user","content":"Once upon a time"}],"max_tokens":16,"stream":true,"temperature":0})");
   EXPECT_EQ(answer.status, 200);
   EXPECT_THAT(answer.body, HasSubstr("data: [DONE]"));
   EXPECT_EQ(answer.end(), "complete");
@@ -115,7 +118,9 @@ TEST_F(LlamaNode, IsProvedOverTwoSoftwareGpus) {
   const ReplicaStatus ready = await_state("wide-1", ReplicaState::kReady, seconds(120));
   ASSERT_EQ(ready.measured.size(), 2U) << ready.reason;
   EXPECT_GT(ready.measured[1].weights, 0);
-  EXPECT_EQ(request("POST", "/node/v1/replicas/wide-1/completion", R"({"prompt":"Once","n_predict":4})").end(), "complete");
+  EXPECT_EQ(
+      request("POST", "/node/v1/replicas/wide-1/completion", R"({"prompt":"Once","n_predict":4})").end(),
+      "complete");
 }
 
 TEST_F(LlamaNode, BytesThatAreNotWhereTheyWerePlannedAreNeverReady) {
@@ -143,7 +148,8 @@ TEST_F(LlamaNode, ATruncatedModelIsRefusedWithTheEnginesWords) {
   ASSERT_TRUE(whole);
   ReplicaSpec cut = spec("cut-1", {"n1/0"});
   cut.model_path = dir_ + "/cut.gguf";
-  ASSERT_TRUE(write_file_durably(cut.model_path, std::string_view(*whole).substr(0, whole->size() / 2), 0600));
+  ASSERT_TRUE(
+      write_file_durably(cut.model_path, std::string_view(*whole).substr(0, whole->size() / 2), 0600));
   desire({cut});
   const ReplicaStatus failed = await_state("cut-1", ReplicaState::kFailed);
   EXPECT_THAT(failed.reason, HasSubstr("cannot load the model"));

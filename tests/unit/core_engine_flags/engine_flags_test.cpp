@@ -62,7 +62,8 @@ TEST(EngineFlags, EveryFlagThatDecidesWhereMemoryLiesIsSaid) {
   EXPECT_EQ(value_of(*command, "--api-key-file"), "/data/replicas/tiny-1/api.key");
   for (const char* flag : {"-kvo", "--no-kv-unified", "--no-ui", "--metrics", "--slots", "--offline"})
     EXPECT_THAT(command->arguments, Contains(flag));
-  for (const char* flag : {"-ot", "-ts", "--embeddings", "--rerank", "--rpc", "--kv-unified", "-nkvo", "--log-file"})
+  for (const char* flag :
+       {"-ot", "-ts", "--embeddings", "--rerank", "--rpc", "--kv-unified", "-nkvo", "--log-file"})
     EXPECT_THAT(command->arguments, Not(Contains(flag)));
 }
 
@@ -137,8 +138,8 @@ TEST(EngineFlags, ASpecThatMustNotRunIsRefusedByItsField) {
          s.flash_attn = false;
        },
        "cache_type_v"},
-      {"one device twice",
-       [](ReplicaSpec& s) { s.devices.push_back(s.devices.front()); }, "devices[1].device_id"},
+      {"one device twice", [](ReplicaSpec& s) { s.devices.push_back(s.devices.front()); },
+       "devices[1].device_id"},
       {"negative bytes", [](ReplicaSpec& s) { s.devices[0].kv = -1; }, "devices[0]"},
   };
   for (const BadSpec& c : cases) {

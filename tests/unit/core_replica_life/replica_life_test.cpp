@@ -17,7 +17,9 @@ constexpr LifeAction kKill{LifeDo::kKill, 0};
 constexpr LifeAction kRelease{LifeDo::kRelease, 0};
 constexpr LifeAction kEnd{LifeDo::kEnd, 0};
 
-LifeAction until(std::int64_t ms) { return {LifeDo::kWait, ms}; }
+LifeAction until(std::int64_t ms) {
+  return {LifeDo::kWait, ms};
+}
 
 void make_ready(ReplicaLife& life, std::int64_t now) {
   ASSERT_EQ(life.resume(LifeEvent::kRoom, now), kStart);
@@ -57,7 +59,8 @@ TEST(ReplicaLife, WaitsForRoomForAWhileThenFailsWithTheReason) {
   EXPECT_EQ(life.resume(LifeEvent::kNoRoom, 600, "needs 6.1 GiB on n1/0, 5.0 GiB free"), kForEver);
   EXPECT_EQ(life.state(), ReplicaState::kFailed);
   EXPECT_EQ(life.reason(), "needs 6.1 GiB on n1/0, 5.0 GiB free");
-  EXPECT_EQ(life.resume(LifeEvent::kTick, 99'999), kForEver) << "a failed replica is not tried again by itself";
+  EXPECT_EQ(life.resume(LifeEvent::kTick, 99'999), kForEver)
+      << "a failed replica is not tried again by itself";
 }
 
 TEST(ReplicaLife, WaitsForItsTurnWithoutALimit) {
@@ -237,8 +240,8 @@ TEST(ReplicaLife, AnAdoptedEngineIsProvedAndAskedBeforeItServes) {
   EXPECT_EQ(life.restarts(), 0);
 }
 
-// Any order of events: no assertion of the machine's own breaks, and Ready is reached only through the proof and the
-// canary of the present engine.
+// Any order of events: no assertion of the machine's own breaks, and Ready is reached only through the proof
+// and the canary of the present engine.
 TEST(ReplicaLife, NoOrderOfEventsMakesItReadyUnproved) {
   std::uint64_t seed = 1;
   auto draw = [&seed](std::uint64_t n) {
@@ -262,7 +265,8 @@ TEST(ReplicaLife, NoOrderOfEventsMakesItReadyUnproved) {
       const LifeAction next = life.resume(event, now, "x");
       if (next.what != LifeDo::kWait) action = next;
       if (next.what == LifeDo::kStart || next.what == LifeDo::kProve) proved = answered = false;
-      if (life.state() == ReplicaState::kReady && before != ReplicaState::kReady && before != ReplicaState::kDraining) {
+      if (life.state() == ReplicaState::kReady && before != ReplicaState::kReady &&
+          before != ReplicaState::kDraining) {
         ASSERT_TRUE(proved && answered) << "round " << round << " step " << i;
       }
       if (next.what == LifeDo::kEnd) break;

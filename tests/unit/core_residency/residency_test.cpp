@@ -1,6 +1,7 @@
-// The logs are what llama-server v0.5.0 wrote at -lv 4 on a virtual GPU, with the flags named at each test, cut to
-// the lines between start and "listening". The model has 5 layers, tied output, F32: 131,072 bytes of embedding,
-// 181,760 per layer, 256 of output norm; 512 cells in 2 slots take 65,536 bytes of cache per layer.
+// The logs are what llama-server v0.5.0 wrote at -lv 4 on a virtual GPU, with the flags named at each test,
+// cut to the lines between start and "listening". The model has 5 layers, tied output, F32: 131,072 bytes of
+// embedding, 181,760 per layer, 256 of output norm; 512 cells in 2 slots take 65,536 bytes of cache per
+// layer.
 #include "core/residency.hpp"
 
 #include <gmock/gmock.h>
@@ -35,10 +36,11 @@ ResidencyParser parsed(const std::string& text) {
 }
 
 ResidencyExpectation one_device() {
-  return {.device_names = {"Vulkan0"},
-          .devices = {{.device_id = "n1/0", .weights = kEmbedding + 5 * kLayer + kNorm, .kv = 5 * kCacheLayer}},
-          .host_weights = kEmbedding,
-          .token_embd_on_device = false};
+  return {
+      .device_names = {"Vulkan0"},
+      .devices = {{.device_id = "n1/0", .weights = kEmbedding + 5 * kLayer + kNorm, .kv = 5 * kCacheLayer}},
+      .host_weights = kEmbedding,
+      .token_embd_on_device = false};
 }
 
 std::string refusal(const std::string& log, const ResidencyExpectation& expected) {
@@ -109,8 +111,8 @@ TEST(Residency, TensorsOverTheStorageRangeAreRefused) {  // maxStorageBufferRang
 }
 
 TEST(Residency, ATiedOutputOnTheCpuIsFoundWhereTheHostBufferLooksRight) {
-  // What Vulkan leaves when only the output tensor is over the range: the host holds just the embedding, as it
-  // should; the device lacks its copy and the graph has one split more.
+  // What Vulkan leaves when only the output tensor is over the range: the host holds just the embedding, as
+  // it should; the device lacks its copy and the graph has one split more.
   std::string log = log_text("all");
   log.replace(log.find("0.99 MiB"), 8, "0.87 MiB");
   log.replace(log.find("splits = 2"), 10, "splits = 3");
@@ -169,7 +171,8 @@ TEST(Residency, OneByteShareOffByMoreThanTheLinePrecisionIsRefused) {
 
 TEST(Residency, EveryMissingLineFailsClosed) {
   const std::string full = log_text("all");
-  for (const std::string needle : {"Vulkan0 model buffer", "KV buffer", "splits = ", "using device", "Vulkan0 compute"}) {
+  for (const std::string needle :
+       {"Vulkan0 model buffer", "KV buffer", "splits = ", "using device", "Vulkan0 compute"}) {
     std::string without;
     std::istringstream lines(full);
     for (std::string line; std::getline(lines, line);)
@@ -184,8 +187,8 @@ TEST(Residency, ALineThatIsNotUnderstoodFailsClosed) {
                                  "0.00.1 I lora: Vulkan0 LoRA buffer size = 1.00 MiB",
                                  "0.00.1 I load_tensors: Vulkan0 model buffer size = 1.00 GiB",
                                  "0.00.1 I load_tensors: Vulkan0 model buffer size = nan MiB",
-                                 "0.00.1 I load_tensors: Vulkan0 model buffer size = -1 MiB",
-                                 "buffer size", "x: graph: splits = many, y"}) {
+                                 "0.00.1 I load_tensors: Vulkan0 model buffer size = -1 MiB", "buffer size",
+                                 "x: graph: splits = many, y"}) {
     const auto proof = parsed(log_text("all") + line + "\n").prove(one_device());
     ASSERT_FALSE(proof) << line;
     EXPECT_THAT(proof.error().reason, HasSubstr("not understood"));
@@ -194,7 +197,8 @@ TEST(Residency, ALineThatIsNotUnderstoodFailsClosed) {
 
 TEST(Residency, WordsInTheModelsMetadataAreNotTheEnginesOwn) {
   const std::string forged =
-      "0.00.1 I llama_model_loader: - kv 1: general.name str = load_tensors: CPU model buffer size = 9.00 MiB\n";
+      "0.00.1 I llama_model_loader: - kv 1: general.name str = load_tensors: CPU model buffer size = 9.00 "
+      "MiB\n";
   EXPECT_TRUE(parsed(forged + log_text("all")).prove(one_device()));
 }
 

@@ -34,10 +34,22 @@ class Shim : public testing::Test {
   void start(const std::string& script, std::vector<std::string> more = {}) {
     net::SpawnOptions o;
     o.program = std::filesystem::canonical("/proc/self/exe").string();
-    o.arguments = {"engine-shim", "--dir",  dir_, "--socket", paths_.shim_socket, "--replica", "r-1", "--spec-hash",
-                   "abc",         "--epoch", "3",  "--rev",    "7"};
+    o.arguments = {"engine-shim",
+                   "--dir",
+                   dir_,
+                   "--socket",
+                   paths_.shim_socket,
+                   "--replica",
+                   "r-1",
+                   "--spec-hash",
+                   "abc",
+                   "--epoch",
+                   "3",
+                   "--rev",
+                   "7"};
     o.arguments.insert(o.arguments.end(), more.begin(), more.end());
-    for (const std::string& part : {std::string("--"), std::string("/bin/sh"), std::string("-c"), script}) o.arguments.push_back(part);
+    for (const std::string& part : {std::string("--"), std::string("/bin/sh"), std::string("-c"), script})
+      o.arguments.push_back(part);
     o.environment = {"PATH=/usr/bin:/bin", "ONLY=this"};
     o.stderr_file = dir_ + "/shim.log";
     auto started = net::Process::spawn(context_.get_executor(), o);
@@ -143,7 +155,9 @@ TEST_F(Shim, AHundredMegabytesOfLogStayWithinTheBound) {
 
 TEST_F(Shim, AnAgentThatDoesNotReadHoldsNobodyUp) {
   const auto begin = net::Clock::now();
-  start("sleep 0.3; yes 'a line of sixty-four bytes that says nothing of any use to us' | head -c 20000000 >&2; exit 0");
+  start(
+      "sleep 0.3; yes 'a line of sixty-four bytes that says nothing of any use to us' | head -c 20000000 "
+      ">&2; exit 0");
   const auto link = connect();  // and never reads
   EXPECT_EQ(wait(shim_->wait()).code, 0);
   EXPECT_LT(net::Clock::now() - begin, seconds(15));
