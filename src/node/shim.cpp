@@ -34,6 +34,7 @@ constexpr std::size_t kOutboxBytesMax =
 constexpr std::size_t kInboxBytesMax = 4096;
 constexpr std::size_t kClientsMax = 4;
 constexpr std::int64_t kKillAfterTermMs = 5'000;
+constexpr std::int64_t kFirstAgentMs = 15'000;
 constexpr std::int64_t kFarewellMs = 2'000;  // to hand the last lines to the agent once the engine is gone
 constexpr std::string_view kProtocol = "cmd_child_to_router:";
 
@@ -230,6 +231,10 @@ class Shim {
   void terminate();
   void check_time();
   [[nodiscard]] std::int64_t next_wake() const;
+  // An agent that started this shim connects at once. One that died before it did knows nothing of this engine.
+  [[nodiscard]] std::int64_t alone_limit() const {
+    return had_client_ ? options_.orphan_limit_ms : std::min(options_.orphan_limit_ms, kFirstAgentMs);
+  }
   void farewell();
 
   Options options_;
@@ -349,7 +354,7 @@ std::int64_t Shim::next_wake() const {
   std::int64_t at = -1;
   auto sooner = [&at](std::int64_t when) { at = at < 0 ? when : std::min(at, when); };
   if (kill_at_ms_ > 0) sooner(kill_at_ms_);
-  if (clients_.empty()) sooner(alone_since_ms_ + options_.orphan_limit_ms);
+  if (clients_.empty()) sooner(alone_since_ms_ + alone_limit());
   return at < 0 ? -1 : std::max<std::int64_t>(0, at - now_ms());
 }
 
@@ -359,7 +364,7 @@ void Shim::check_time() {
   if (kill_at_ms_ > 0 && now >= kill_at_ms_) {
     ::kill(pid_, SIGKILL);
     kill_at_ms_ = now + 1000;
-  } else if (kill_at_ms_ == 0 && clients_.empty() && now - alone_since_ms_ >= options_.orphan_limit_ms) {
+  } else if (kill_at_ms_ == 0 && clients_.empty() && now - alone_since_ms_ >= alone_limit()) {
     log_line("engine-shim: no agent for too long, stopping the engine");
     terminate();
   }
