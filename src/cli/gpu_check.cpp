@@ -35,6 +35,8 @@ using namespace std::chrono_literals;
 constexpr const char* kDeployment = "gpu-check";
 constexpr std::int64_t kCtx = 4096;
 constexpr int kTokens = 128;
+// Of the random model: 34 GiB of cache for the small shape, 412 GiB for the large one.
+constexpr std::int64_t kTooLargeCtx = std::int64_t{1} << 24;
 constexpr std::size_t kLogBytesMax = 64 * 1024 * 1024;
 // What driver and engine may hold beyond the estimate before the figure is called wrong (vram.md's margin).
 constexpr Bytes kComputeMargin = 64 * kMiB;
@@ -232,10 +234,10 @@ class GpuCheck {
     std::string model = options_.model;
     if (model.empty()) {
       model = folder_ + "/random.gguf";
-      RandomModelShape shape = {.name = "gpu-check"};
+      RandomModelShape shape = {.name = "gpu-check", .ctx_train = kTooLargeCtx};
       if (options_.software.empty()) {
         shape = {.name = "gpu-check", .layers = 12, .embd = 1024, .heads = 8, .kv_heads = 4, .feed_forward = 4096,
-                 .vocab = 32768};
+                 .ctx_train = kTooLargeCtx, .vocab = 32768};
       }
       progress("writing a random model of " + format_bytes(random_model_bytes(shape).value_or(0)));
       if (auto written = write_random_model(shape, model); !written) {
@@ -350,7 +352,7 @@ class GpuCheck {
   void try_too_big() {
     const auto answer = api_->exchange("POST", "/aiv/v1/deployments",
                                        Json{{"model", model_}, {"name", "gpu-check-too-big"}, {"replicas", 1},
-                                            {"ctx", std::int64_t{1} << 24}, {"slots", 1}});
+                                            {"ctx", kTooLargeCtx}, {"slots", 1}});
     if (!answer) {
       step("a model that is too big is refused", false, answer.error().message());
       return;

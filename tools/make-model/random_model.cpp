@@ -72,7 +72,7 @@ Result<> check(const RandomModelShape& s) {
   if (s.feed_forward < 32 || s.feed_forward > 262144 || s.feed_forward % 32 != 0) {
     return bad("feed_forward", "must be a multiple of 32, at most 262144");
   }
-  if (s.ctx_train < 256 || s.ctx_train > 1 << 22) return bad("ctx_train", "must be from 256 to 4194304");
+  if (s.ctx_train < 256 || s.ctx_train > 1 << 24) return bad("ctx_train", "must be from 256 to 16777216");
   if (s.vocab < kRandomModelVocabMin || s.vocab > 1 << 20) return bad("vocab", "must be from 512 to 1048576");
   return {};
 }
