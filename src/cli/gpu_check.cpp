@@ -35,7 +35,7 @@ using namespace std::chrono_literals;
 constexpr const char* kDeployment = "gpu-check";
 constexpr std::int64_t kCtx = 4096;
 constexpr int kTokens = 128;
-// Of the random model: 34 GiB of cache for the small shape, 412 GiB for the large one.
+// Of the random model: 8 GiB of cache for the small shape, 412 GiB for the large one.
 constexpr std::int64_t kTooLargeCtx = std::int64_t{1} << 24;
 constexpr std::size_t kLogBytesMax = 64 * 1024 * 1024;
 // What driver and engine may hold beyond the estimate before the figure is called wrong (vram.md's margin).

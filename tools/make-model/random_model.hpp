@@ -11,13 +11,13 @@ namespace aiv {
 // Shape of a Llama-like model with a tied output, F16 weights and F32 norms.
 struct RandomModelShape {
   std::string name = "random";
-  std::int64_t layers = 4;
-  std::int64_t embd = 256;  // multiple of 32 * heads, so that each head has whole blocks
-  std::int64_t heads = 8;
-  std::int64_t kv_heads = 4;  // divides heads
-  std::int64_t feed_forward = 768;
+  std::int64_t layers = 2;
+  std::int64_t embd = 128;  // multiple of 32 * heads, so that each head has whole blocks
+  std::int64_t heads = 4;
+  std::int64_t kv_heads = 2;  // divides heads
+  std::int64_t feed_forward = 384;
   std::int64_t ctx_train = 8192;
-  std::int64_t vocab = 2048;  // at least kRandomModelVocabMin; what exceeds the word list is filled up
+  std::int64_t vocab = 1024;  // at least kRandomModelVocabMin; what exceeds the word list is filled up
   std::uint64_t seed = 1;
 };
 inline constexpr std::int64_t kRandomModelVocabMin = 512;
