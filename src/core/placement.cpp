@@ -317,10 +317,11 @@ Plan Planner::result(const PlanOptions& options) const {
 }
 
 std::int64_t steps_for_limit(const PlanInput& input, std::int64_t limit_ms) {
-  // Steps per millisecond by number of devices, measured with bench/placement (release build, one thread).
+  // Steps per millisecond by number of devices: a fifth to a half of what one idle core does (bench/placement,
+  // release build), so that the budget, not the clock, ends the search on a busy machine too.
   std::size_t devices = 0;
   for (const PlanNode& node : input.nodes) devices += node.devices.size();
-  const std::int64_t per_ms = devices <= 16 ? 60 : devices <= 48 ? 40 : devices <= 1000 ? 60 : 20;
+  const std::int64_t per_ms = devices <= 16 ? 25 : devices <= 48 ? 20 : 40;
   return std::max<std::int64_t>(0, limit_ms) * per_ms;
 }
 
