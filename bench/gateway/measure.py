@@ -123,7 +123,7 @@ def measure_proxies(bench, build, scratch, report):
     with Cluster(build, scratch / "c") as cluster:
         names = [f"bench-{i}" for i in range(deployments)]
         ups = [cluster.up("fake:bench?weights=1MiB&kv_per_cell=1&compute=1MiB", "--name", name, "--slots", str(SLOTS),
-                          "--ctx", str(SLOTS * CTX_PER_SLOT)) for name in names]
+                          "--ctx", str(CTX_PER_SLOT)) for name in names]
         report["seconds_up_to_ready_fake"] = statistics.median(ups)
         pids = cluster.pids()
         report["memory_kib_idle"] = {

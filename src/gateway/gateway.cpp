@@ -17,7 +17,7 @@ namespace aiv::gateway {
 namespace {
 
 int start_failed(const Error& error) {
-  std::fprintf(stderr, "gateway: %s\n", error.message().c_str());
+  std::fprintf(stderr, "aiv: %s\n", error.message().c_str());
   return static_cast<int>(exit_code_of(error.code));
 }
 

@@ -14,8 +14,8 @@ export function withCluster(name, options, define) {
     after(async () => {
       await holder.cluster?.stop();
     });
-    define((title, body) =>
-      it(title, { timeout: TEST_TIMEOUT_MS }, async (t) => {
+    define((title, options, body = options) =>
+      it(title, { timeout: TEST_TIMEOUT_MS, ...(body === options ? {} : options) }, async (t) => {
         try {
           await body(holder.cluster, t);
         } catch (error) {
