@@ -13,7 +13,8 @@ endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 reports these inside libstdc++ and Boost headers at -O2 where there is no fault.
   target_compile_options(aiv_flags INTERFACE -Wno-maybe-uninitialized -Wno-restrict
-    -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread -Wno-dangling-pointer)
+    -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread -Wno-dangling-pointer
+    -Wno-mismatched-new-delete)
 endif()
 if(AIV_SANITIZE)
   target_compile_options(aiv_flags INTERFACE -fsanitize=${AIV_SANITIZE} -fno-omit-frame-pointer)
