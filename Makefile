@@ -9,7 +9,7 @@ SHELL := /bin/bash
 ARGS ?=
 PRESET ?= release
 export AIV_ENGINE
-.PHONY: run build engine test check-asan check-clang format bench gpu-check gpu-check-pack clean help
+.PHONY: run build engine test check-asan check-clang format bench gpu-check gpu-check-pack demo-model clean help
 
 run: ## everything it takes, then `aiv dev` (ARGS="...")
 	@scripts/setup.sh build run
@@ -69,6 +69,11 @@ gpu-check-pack: ## dist/gpu-check.tar.gz, for a machine with a GPU and no networ
 
 gpu-check: ## the contract on this machine's real GPU; exit 3 without one
 	@scripts/gpu-check.sh $(ARGS)
+
+demo-model: ## trains models/demo.gguf anew, about half an hour on two cores
+	@scripts/setup.sh build demo
+	@scripts/build.sh release aiv-demo-train
+	@tools/demo-model/make build/release
 
 clean: ## build folders and packs; downloads and the engine stay (.cache)
 	@rm -rf build dist web/dist

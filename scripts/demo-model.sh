@@ -3,8 +3,11 @@
 # where aiv looks for it. usage: demo-model.sh PRESET
 . "$(dirname "$0")/lib.sh"
 preset=${1:?usage: demo-model.sh PRESET}
-[ ! -f models/demo.gguf ] || exit 0
 file=build/$preset/share/aivailable/demo.gguf
+if [ -f models/demo.gguf ]; then
+  rm -f "$file"  # aiv looks there first
+  exit 0
+fi
 tool=build/$preset/bin/aiv-make-model
 [ ! -f "$file" ] || [ "$tool" -nt "$file" ] || exit 0
 mkdir -p "$(dirname "$file")"
