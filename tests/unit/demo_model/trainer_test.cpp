@@ -25,7 +25,8 @@ std::vector<float> lively_parameters(const Layout& layout) {
   Random random(7);
   for (const Part& part : layout.parts) {
     for (Index i = 0; i < part.values(); ++i) {
-      parameters[static_cast<std::size_t>(part.offset + i)] = (part.is_norm() ? 1.0F : 0.0F) + 0.4F * random.normal();
+      parameters[static_cast<std::size_t>(part.offset + i)] =
+          (part.is_norm() ? 1.0F : 0.0F) + 0.4F * random.normal();
     }
   }
   return parameters;
@@ -88,7 +89,8 @@ TEST(DemoTrainer, learns_a_small_rule_and_ends_alike_for_the_same_seed) {
   for (std::uint16_t i = 0; i < 8; ++i) {  // say again what was said
     documents.push_back(document({10, i, 9, i, 10}, {0, 0, 0, 1, 1}));
   }
-  const Recipe recipe = {.seed = 3, .steps = 300, .batch_tokens = 40, .threads = 2, .warmup_steps = 20, .rate = 1e-2F};
+  const Recipe recipe = {
+      .seed = 3, .steps = 300, .batch_tokens = 40, .threads = 2, .warmup_steps = 20, .rate = 1e-2F};
   const auto learn = [&] {
     std::vector<float> parameters = initial_parameters(layout, recipe.seed);
     train(layout, recipe, documents, documents, 1000, parameters, [](const Progress&) {});
@@ -112,7 +114,8 @@ TEST(DemoTrainer, refuses_documents_that_are_cut_off_or_know_other_tokens) {
   std::string pattern = (std::filesystem::temp_directory_path() / "aiv-demo-test-XXXXXX").string();
   const std::string dir = ::mkdtemp(pattern.data());
   const auto reason = [&](std::string_view bytes) {
-    std::ofstream(dir + "/d", std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    std::ofstream(dir + "/d", std::ios::binary)
+        .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     const auto read = read_documents(dir + "/d", 11);
     return read ? std::to_string(read->size()) + " read" : read.error().reason;
   };

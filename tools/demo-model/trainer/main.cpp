@@ -55,15 +55,17 @@ aiv::Result<> run(const Options& o) {
               documents->size(), validation->size());
   const auto begin = std::chrono::steady_clock::now();
   Result<> written;
-  demo::train(layout, o.recipe, *documents, *validation, o.report_steps, parameters, [&](const demo::Progress& p) {
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    for (std::FILE* to : {log, stdout}) {
-      std::fprintf(to, "%lld,%lld,%.4f,%.4f,%.2e,%.0f\n", static_cast<long long>(p.step),
-                   static_cast<long long>(p.tokens_seen), p.loss, p.validation_loss, p.rate, seconds);
-      std::fflush(to);
-    }
-    if (written) written = demo::write_parameters(parameters, o.weights);
-  });
+  demo::train(
+      layout, o.recipe, *documents, *validation, o.report_steps, parameters, [&](const demo::Progress& p) {
+        const double seconds =
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        for (std::FILE* to : {log, stdout}) {
+          std::fprintf(to, "%lld,%lld,%.4f,%.4f,%.2e,%.0f\n", static_cast<long long>(p.step),
+                       static_cast<long long>(p.tokens_seen), p.loss, p.validation_loss, p.rate, seconds);
+          std::fflush(to);
+        }
+        if (written) written = demo::write_parameters(parameters, o.weights);
+      });
   std::fclose(log);
   return written;
 }

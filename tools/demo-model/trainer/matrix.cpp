@@ -10,12 +10,14 @@ namespace aiv::demo {
 
 void multiply(Index m, Index n, Index k, View a, View b, float keep, float* c, Index c_stride) {
   const auto as_blas = [](Index value) { return static_cast<blasint>(value); };
-  cblas_sgemm(CblasRowMajor, a.transposed ? CblasTrans : CblasNoTrans, b.transposed ? CblasTrans : CblasNoTrans,
-              as_blas(m), as_blas(n), as_blas(k), 1.0F, a.data, as_blas(a.stride), b.data, as_blas(b.stride), keep, c,
-              as_blas(c_stride));
+  cblas_sgemm(CblasRowMajor, a.transposed ? CblasTrans : CblasNoTrans,
+              b.transposed ? CblasTrans : CblasNoTrans, as_blas(m), as_blas(n), as_blas(k), 1.0F, a.data,
+              as_blas(a.stride), b.data, as_blas(b.stride), keep, c, as_blas(c_stride));
 }
 
-void use_one_thread_per_call() { openblas_set_num_threads(1); }
+void use_one_thread_per_call() {
+  openblas_set_num_threads(1);
+}
 
 #else
 

@@ -9,25 +9,27 @@ namespace aiv::demo {
 namespace {
 
 // y = x * w^T for a weight [out, in], as ggml_mul_mat.
-void linear(const Part& w, const float* parameters, const std::vector<float>& x, Index rows, std::vector<float>& y) {
+void linear(const Part& w, const float* parameters, const std::vector<float>& x, Index rows,
+            std::vector<float>& y) {
   y.resize(static_cast<std::size_t>(rows * w.rows));
-  multiply(rows, w.rows, w.columns, {x.data(), w.columns}, View{parameters + w.offset, w.columns}.t(), 0, y.data(),
-           w.rows);
+  multiply(rows, w.rows, w.columns, {x.data(), w.columns}, View{parameters + w.offset, w.columns}.t(), 0,
+           y.data(), w.rows);
 }
 
 // d_w += d_y^T * x, and d_x = d_y * w + keep * d_x.
-void linear_backward(const Part& w, const float* parameters, const std::vector<float>& x, const std::vector<float>& d_y,
-                     Index rows, float keep, std::vector<float>& d_x, float* gradients) {
-  multiply(w.rows, w.columns, rows, View{d_y.data(), w.rows}.t(), {x.data(), w.columns}, 1, gradients + w.offset,
-           w.columns);
+void linear_backward(const Part& w, const float* parameters, const std::vector<float>& x,
+                     const std::vector<float>& d_y, Index rows, float keep, std::vector<float>& d_x,
+                     float* gradients) {
+  multiply(w.rows, w.columns, rows, View{d_y.data(), w.rows}.t(), {x.data(), w.columns}, 1,
+           gradients + w.offset, w.columns);
   d_x.resize(static_cast<std::size_t>(rows * w.columns));
-  multiply(rows, w.columns, w.rows, {d_y.data(), w.rows}, {parameters + w.offset, w.columns}, keep, d_x.data(),
-           w.columns);
+  multiply(rows, w.columns, w.rows, {d_y.data(), w.rows}, {parameters + w.offset, w.columns}, keep,
+           d_x.data(), w.columns);
 }
 
 // RMSNorm (Zhang, Sennrich 2019): y = x / sqrt(mean(x^2) + eps) * g. `scales` keeps the factor of each row.
-void norm(const Part& g, const float* parameters, const std::vector<float>& x, Index rows, std::vector<float>& scales,
-          std::vector<float>& y) {
+void norm(const Part& g, const float* parameters, const std::vector<float>& x, Index rows,
+          std::vector<float>& scales, std::vector<float>& y) {
   const Index width = g.columns;
   scales.resize(static_cast<std::size_t>(rows));
   y.resize(static_cast<std::size_t>(rows * width));
@@ -45,8 +47,8 @@ void norm(const Part& g, const float* parameters, const std::vector<float>& x, I
 
 // d_x += the derivative through the norm; d_g likewise.
 void norm_backward(const Part& g, const float* parameters, const std::vector<float>& x,
-                   const std::vector<float>& scales, const std::vector<float>& d_y, Index rows, std::vector<float>& d_x,
-                   float* gradients) {
+                   const std::vector<float>& scales, const std::vector<float>& d_y, Index rows,
+                   std::vector<float>& d_x, float* gradients) {
   const Index width = g.columns;
   const float* gain = parameters + g.offset;
   float* d_gain = gradients + g.offset;
@@ -136,8 +138,8 @@ void Pass::place(const std::vector<const Document*>& documents) {
   }
 }
 
-// Rotary positions (Su et al. 2021) over the pairs (2p, 2p + 1) of each head: llama.cpp's LLAMA_ROPE_TYPE_NORM.
-// `direction` -1 turns back, which is the derivative.
+// Rotary positions (Su et al. 2021) over the pairs (2p, 2p + 1) of each head: llama.cpp's
+// LLAMA_ROPE_TYPE_NORM. `direction` -1 turns back, which is the derivative.
 void Pass::rotate(std::vector<float>& values, float direction) const {
   const Shape& s = layout_.shape;
   const Index pairs = s.width / s.heads / 2;
@@ -167,7 +169,8 @@ void Pass::attend(LayerActs& acts) const {
       const Index at = span.begin * s.width + h * size;
       const Index n = span.length;
       float* square = acts.probabilities.data() + span.probabilities + h * n * n;
-      multiply(n, n, size, {acts.q.data() + at, s.width}, View{acts.k.data() + at, s.width}.t(), 0, square, n);
+      multiply(n, n, size, {acts.q.data() + at, s.width}, View{acts.k.data() + at, s.width}.t(), 0, square,
+               n);
       for (Index i = 0; i < n; ++i) {
         float* row = square + i * n;
         float most = row[0];
@@ -204,8 +207,10 @@ void Pass::attend_backward(const LayerActs& acts) {
         for (Index j = 0; j <= i; ++j) mean += p[j] * d[j];
         for (Index j = 0; j < n; ++j) d[j] = p[j] * (d[j] - mean) * scale;  // p is 0 above the diagonal
       }
-      multiply(n, size, n, {d_square_.data(), n}, {acts.k.data() + at, s.width}, 0, d_q_.data() + at, s.width);
-      multiply(n, size, n, View{d_square_.data(), n}.t(), {acts.q.data() + at, s.width}, 0, d_k_.data() + at, s.width);
+      multiply(n, size, n, {d_square_.data(), n}, {acts.k.data() + at, s.width}, 0, d_q_.data() + at,
+               s.width);
+      multiply(n, size, n, View{d_square_.data(), n}.t(), {acts.q.data() + at, s.width}, 0, d_k_.data() + at,
+               s.width);
     }
   }
 }
@@ -308,7 +313,8 @@ void Pass::add_gradients(const std::vector<float>& parameters, float scale, std:
     row[targets_[static_cast<std::size_t>(i)].token] -= 1.0F;
     for (Index j = 0; j < vocab; ++j) row[j] *= scale;
   }
-  linear_backward(layout_.embedding(), parameters.data(), chosen_, logits_, count, 0, d_chosen_, gradients.data());
+  linear_backward(layout_.embedding(), parameters.data(), chosen_, logits_, count, 0, d_chosen_,
+                  gradients.data());
   d_normed_.assign(static_cast<std::size_t>(rows_ * width), 0);
   for (Index i = 0; i < count; ++i) {
     std::copy_n(d_chosen_.data() + i * width, width,

@@ -1,8 +1,10 @@
-// A llama-architecture language model with its derivatives, in single precision on the CPU: what trains models/demo.gguf.
+// A llama-architecture language model with its derivatives, in single precision on the CPU: what trains
+// models/demo.gguf.
 //
-// The mathematics is that of llama.cpp's `llama` graph (RMSNorm, rotary positions over neighbouring pairs, SwiGLU, output
-// tied to the embedding), so that the engine computes what was trained. Documents of different lengths stand one after
-// another in a batch; each attends only to itself and counts its positions from 0, so nothing is padded.
+// The mathematics is that of llama.cpp's `llama` graph (RMSNorm, rotary positions over neighbouring pairs,
+// SwiGLU, output tied to the embedding), so that the engine computes what was trained. Documents of different
+// lengths stand one after another in a batch; each attends only to itself and counts its positions from 0, so
+// nothing is padded.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -22,7 +24,8 @@ struct Shape {
 inline constexpr float kNormEpsilon = 1e-5F;
 inline constexpr float kRopeBase = 10000.0F;
 
-// One matrix [rows, columns] or norm [1, columns] inside the flat array of all parameters; named as in GGUF files.
+// One matrix [rows, columns] or norm [1, columns] inside the flat array of all parameters; named as in GGUF
+// files.
 struct Part {
   std::string name;
   Index rows = 0;
@@ -53,16 +56,19 @@ struct Document {
   std::vector<std::uint8_t> answer;
 };
 
-// Fresh parameters: norms 1, matrices normal with deviation 0.02, those that add to the residual stream smaller by
-// sqrt(2 * layers) (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3).
+// Fresh parameters: norms 1, matrices normal with deviation 0.02, those that add to the residual stream
+// smaller by sqrt(2 * layers) (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners",
+// section 2.3).
 std::vector<float> initial_parameters(const Layout& layout, std::uint64_t seed);
 
 // Memory of one pass over documents; kept between passes.
 class Pass {
  public:
-  explicit Pass(const Layout& layout) : layout_(layout), acts_(static_cast<std::size_t>(layout.shape.layers)) {}
+  explicit Pass(const Layout& layout)
+      : layout_(layout), acts_(static_cast<std::size_t>(layout.shape.layers)) {}
 
-  // Sum of the cross-entropies (nats) over the answer tokens of `documents`, whose number answer_tokens() gives.
+  // Sum of the cross-entropies (nats) over the answer tokens of `documents`, whose number answer_tokens()
+  // gives.
   double loss(const std::vector<float>& parameters, const std::vector<const Document*>& documents);
   [[nodiscard]] Index answer_tokens() const { return static_cast<Index>(targets_.size()); }
 
@@ -101,7 +107,8 @@ class Pass {
   std::vector<LayerActs> acts_;
   std::vector<float> out_, out_scale_, out_normed_, chosen_, logits_;
   // of the backward pass
-  std::vector<float> d_stream_, d_normed_, d_q_, d_k_, d_v_, d_attended_, d_gate_, d_up_, d_chosen_, d_square_;
+  std::vector<float> d_stream_, d_normed_, d_q_, d_k_, d_v_, d_attended_, d_gate_, d_up_, d_chosen_,
+      d_square_;
 };
 
 }  // namespace aiv::demo

@@ -80,12 +80,14 @@ Result<std::vector<Document>> read_documents(const std::string& path, Index voca
   for (std::size_t at = 0; at < bytes.size();) {
     const std::size_t length = at + 2 <= bytes.size() ? number(at) : 0;
     at += 2;
-    if (length < 2 || at + 2 * length > bytes.size()) return fail(ErrorCode::kInvalidArgument, "is cut off", path);
+    if (length < 2 || at + 2 * length > bytes.size())
+      return fail(ErrorCode::kInvalidArgument, "is cut off", path);
     Document document;
     for (std::size_t i = 0; i < length; ++i, at += 2) {
       const std::uint16_t value = number(at);
       const auto token = static_cast<std::uint16_t>(value & ~kAnswerBit);
-      if (token >= vocab) return fail(ErrorCode::kInvalidArgument, "has a token outside the vocabulary", path);
+      if (token >= vocab)
+        return fail(ErrorCode::kInvalidArgument, "has a token outside the vocabulary", path);
       document.tokens.push_back(token);
       document.answer.push_back((value & kAnswerBit) != 0 ? 1 : 0);
     }
@@ -105,9 +107,12 @@ float rate_at(const Recipe& recipe, Index step) {
 }
 
 AdamW::AdamW(const Layout& layout)
-    : layout_(layout), first_(static_cast<std::size_t>(layout.total)), second_(static_cast<std::size_t>(layout.total)) {}
+    : layout_(layout),
+      first_(static_cast<std::size_t>(layout.total)),
+      second_(static_cast<std::size_t>(layout.total)) {}
 
-void AdamW::step(const Recipe& recipe, float rate, std::vector<float>& gradients, std::vector<float>& parameters) {
+void AdamW::step(const Recipe& recipe, float rate, std::vector<float>& gradients,
+                 std::vector<float>& parameters) {
   ++steps_;
   double squares = 0;
   for (const float g : gradients) squares += static_cast<double>(g) * static_cast<double>(g);
@@ -130,7 +135,8 @@ void AdamW::step(const Recipe& recipe, float rate, std::vector<float>& gradients
   }
 }
 
-double mean_loss(const Layout& layout, const std::vector<float>& parameters, const std::vector<Document>& documents) {
+double mean_loss(const Layout& layout, const std::vector<float>& parameters,
+                 const std::vector<Document>& documents) {
   constexpr std::size_t kAtOnce = 32;
   Pass pass(layout);
   double sum = 0;
@@ -159,7 +165,8 @@ void train(const Layout& layout, const Recipe& recipe, const std::vector<Documen
     for (Worker& worker : workers) {
       worker.documents = stream.take(recipe.batch_tokens / recipe.threads);
       batch_answers += answers_in(worker.documents);
-      for (const Document* d : worker.documents) progress.tokens_seen += static_cast<std::int64_t>(d->tokens.size());
+      for (const Document* d : worker.documents)
+        progress.tokens_seen += static_cast<std::int64_t>(d->tokens.size());
     }
     const auto work = [&](Worker& worker) {
       worker.loss = worker.pass.loss(parameters, worker.documents);
@@ -199,7 +206,8 @@ Result<> write_parameters(const std::vector<float>& parameters, const std::strin
   file.write(reinterpret_cast<const char*>(parameters.data()),
              static_cast<std::streamsize>(parameters.size() * sizeof(float)));
   file.close();
-  if (file.fail()) return fail(ErrorCode::kIo, std::string("cannot be written: ") + std::strerror(errno), temporary);
+  if (file.fail())
+    return fail(ErrorCode::kIo, std::string("cannot be written: ") + std::strerror(errno), temporary);
   std::error_code error;
   std::filesystem::rename(temporary, path, error);
   if (error) return fail(ErrorCode::kIo, error.message(), path);
@@ -213,7 +221,8 @@ Result<std::vector<float>> read_parameters(const std::string& path, const Layout
     return fail(ErrorCode::kInvalidArgument, "is not a file of weights of this shape", path);
   }
   std::ifstream file(path, std::ios::binary);
-  file.read(reinterpret_cast<char*>(parameters.data()), static_cast<std::streamsize>(parameters.size() * sizeof(float)));
+  file.read(reinterpret_cast<char*>(parameters.data()),
+            static_cast<std::streamsize>(parameters.size() * sizeof(float)));
   if (!file) return fail(ErrorCode::kIo, "cannot be read to its end", path);
   return parameters;
 }

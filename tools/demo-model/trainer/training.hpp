@@ -13,7 +13,8 @@ namespace aiv::demo {
 struct Recipe {
   std::uint64_t seed = 1;
   Index steps = 6000;
-  Index batch_tokens = 2048;  // of all threads together; a batch ends before the document that would exceed it
+  Index batch_tokens =
+      2048;  // of all threads together; a batch ends before the document that would exceed it
   Index threads = 2;
   Index warmup_steps = 200;
   float rate = 2e-3F;  // at the top of the schedule, which falls along a cosine to a twentieth of it
@@ -21,8 +22,9 @@ struct Recipe {
   float clip = 1.0F;  // bound of the gradients' Euclidean norm
 };
 
-// Reads documents as tokenizer.py writes them: per document a 16-bit count, then that many 16-bit tokens, the top bit of
-// each saying that it belongs to an answer; all little-endian. kIo, or kInvalidArgument for a token outside `vocab`.
+// Reads documents as tokenizer.py writes them: per document a 16-bit count, then that many 16-bit tokens, the
+// top bit of each saying that it belongs to an answer; all little-endian. kIo, or kInvalidArgument for a
+// token outside `vocab`.
 Result<std::vector<Document>> read_documents(const std::string& path, Index vocab);
 
 struct Progress {
@@ -33,14 +35,16 @@ struct Progress {
   double rate = 0;
 };
 
-// Trains `parameters` in place; calls `report` every `report_steps` steps and after the last. The result depends on the
-// seed and the number of threads, and on the processor only by the rounding of its matrix product.
+// Trains `parameters` in place; calls `report` every `report_steps` steps and after the last. The result
+// depends on the seed and the number of threads, and on the processor only by the rounding of its matrix
+// product.
 void train(const Layout& layout, const Recipe& recipe, const std::vector<Document>& documents,
            const std::vector<Document>& validation, Index report_steps, std::vector<float>& parameters,
            const std::function<void(const Progress&)>& report);
 
 // Mean cross-entropy per answer token, nats.
-double mean_loss(const Layout& layout, const std::vector<float>& parameters, const std::vector<Document>& documents);
+double mean_loss(const Layout& layout, const std::vector<float>& parameters,
+                 const std::vector<Document>& documents);
 
 // Schedule: linear from 0 over warmup_steps, then a cosine to rate / 20 at the last step.
 float rate_at(const Recipe& recipe, Index step);
