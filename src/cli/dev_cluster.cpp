@@ -86,7 +86,11 @@ net::Task<Result<>> DevCluster::bring_up() {
     if (!done) say(done.error().message());
   }
   if (stopping_) co_return Result<>{};
-  if (!settings_.no_auth) say(fmt::format("admin key: {}/admin.key", settings_.data));
+  if (!settings_.no_auth) {
+    // Shown on purpose: a cluster for development is to be tried with curl at once. Its file is 0600.
+    const auto key = read_file(settings_.data + "/admin.key", 4096);
+    if (key) say(fmt::format("admin key: {} (in {}/admin.key)", key->substr(0, key->find_first_of("\r\n")), settings_.data));
+  }
   print(fmt::format("ready http://127.0.0.1:{}\n", public_port_));
   co_return Result<>{};
 }
