@@ -25,8 +25,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from cluster import RIVALS, Cluster, FakeEngine, available, end_all, memory_kib  # noqa: E402
 
-# The engine takes at most 256 slots (llama.cpp's LLAMA_MAX_SEQ), so many streams need several deployments.
-SLOTS = 256
+# A deployment has at most 64 slots, so many streams need many deployments.
+SLOTS = 64
 CTX_PER_SLOT = 8192
 SMALL = "#fake tokens=1 token_ms=0"
 
