@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 import urllib.request
 
 
@@ -14,6 +15,7 @@ def cpu_engine(folder, model):
         [os.path.join(folder, "llama-server"), "-m", model, "--host", "127.0.0.1", "--port", "0", "-dev", "none", "-ngl", "0",
          "-t", "1", "-np", "1", "-c", "1024", "--no-ui", "--offline"],
         env={**os.environ, "LD_LIBRARY_PATH": folder}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    reader = None
     try:
         said = []
         for line in process.stdout:
@@ -23,11 +25,16 @@ def cpu_engine(folder, model):
                 break
         else:
             raise RuntimeError("llama-server ended:\n" + "".join(said[-20:]))
+        # A full pipe would stop it.
+        reader = threading.Thread(target=lambda: [None for _ in process.stdout])
+        reader.start()
         yield found.group(1)
     finally:
         process.terminate()
-        process.stdout.close()
         process.wait()
+        if reader:
+            reader.join()
+        process.stdout.close()
 
 
 def post(url, body, key=""):
