@@ -237,7 +237,7 @@ class GpuCheck {
       RandomModelShape shape = {.name = "gpu-check", .ctx_train = kTooLargeCtx};
       if (options_.software.empty()) {
         shape = {.name = "gpu-check", .layers = 12, .embd = 1024, .heads = 8, .kv_heads = 4, .feed_forward = 4096,
-                 .ctx_train = kTooLargeCtx, .vocab = 32768};
+                 .ctx_train = kTooLargeCtx, .vocab = 32768, .f16 = true};
       }
       progress("writing a random model of " + format_bytes(random_model_bytes(shape).value_or(0)));
       if (auto written = write_random_model(shape, model); !written) {

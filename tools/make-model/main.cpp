@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   app.add_option("--feed-forward", shape.feed_forward)->capture_default_str();
   app.add_option("--ctx-train", shape.ctx_train)->capture_default_str();
   app.add_option("--vocab", shape.vocab)->capture_default_str();
+  app.add_flag("--f16", shape.f16, "F16 weights instead of F32");
   app.add_option("--seed", shape.seed)->capture_default_str();
   try {
     app.parse(argc, argv);

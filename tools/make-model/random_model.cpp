@@ -28,7 +28,7 @@ struct Tensor {
   std::string name;
   std::vector<std::int64_t> dims;  // fastest first, as ggml counts
   GgmlTypeNumber type = kF16;
-  float fan_in = 1;  // of the matrix: its values are drawn with deviation 1/sqrt(fan_in)
+  float fan_in = 0;  // of a matrix: its values are drawn with deviation 1/sqrt(fan_in); 0: a norm's scale, all 1
   [[nodiscard]] std::int64_t values() const {
     std::int64_t n = 1;
     for (const std::int64_t d : dims) n *= d;
@@ -41,10 +41,10 @@ std::uint64_t padded(std::uint64_t bytes) { return (bytes + kAlignment - 1) / kA
 
 std::vector<Tensor> tensors_of(const RandomModelShape& s) {
   const std::int64_t kv_width = s.embd / s.heads * s.kv_heads;
-  const auto matrix = [](std::string name, std::int64_t in, std::int64_t out) {
-    return Tensor{.name = std::move(name), .dims = {in, out}, .type = kF16, .fan_in = static_cast<float>(in)};
+  const auto matrix = [&](std::string name, std::int64_t in, std::int64_t out) {
+    return Tensor{.name = std::move(name), .dims = {in, out}, .type = s.f16 ? kF16 : kF32, .fan_in = static_cast<float>(in)};
   };
-  const auto norm = [&](std::string name) { return Tensor{.name = std::move(name), .dims = {s.embd}, .type = kF32}; };
+  const auto norm = [&](std::string name) { return Tensor{.name = std::move(name), .dims = {s.embd}, .type = kF32, .fan_in = 0}; };
   std::vector<Tensor> tensors = {matrix("token_embd.weight", s.embd, s.vocab), norm("output_norm.weight")};
   for (std::int64_t i = 0; i < s.layers; ++i) {
     const std::string block = "blk." + std::to_string(i) + ".";
@@ -162,7 +162,7 @@ std::string header_of(const RandomModelShape& s, const std::vector<Tensor>& tens
   Header h;
   h.string("general.architecture", "llama");
   h.string("general.name", s.name);
-  h.number("general.file_type", 1);  // mostly F16
+  h.number("general.file_type", s.f16 ? 1 : 0);  // mostly F16, all F32
   h.number("llama.context_length", s.ctx_train);
   h.number("llama.embedding_length", s.embd);
   h.number("llama.block_count", s.layers);
@@ -235,28 +235,35 @@ std::uint16_t half(float value) {
   return static_cast<std::uint16_t>(sign | (static_cast<unsigned>(exponent) << 10) | ((bits >> 13) & 0x3ffU));
 }
 
+// Uniform with the deviation 1/sqrt(fan_in), which keeps activations of the size they had. Four values per draw, from
+// a table of 2^16, so that gigabytes take seconds.
+template <class Value, class Convert>
+void write_matrix(std::ofstream& file, const Tensor& tensor, Random& random, Convert convert) {
+  std::vector<Value> table(65536);
+  const float width = 1.7320508F / std::sqrt(tensor.fan_in);
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    table[i] = convert((static_cast<float>(i) / 32767.5F - 1.0F) * width);
+  }
+  std::vector<Value> chunk(kChunkValues);
+  for (std::int64_t left = tensor.values(); left > 0;) {
+    const auto n = static_cast<std::size_t>(std::min<std::int64_t>(left, kChunkValues));
+    for (std::size_t i = 0; i < n; i += 4) {
+      std::uint64_t draw = random.next();
+      for (std::size_t k = i; k < std::min(i + 4, n); ++k, draw >>= 16) chunk[k] = table[draw & 0xffffU];
+    }
+    file.write(reinterpret_cast<const char*>(chunk.data()), static_cast<std::streamsize>(n * sizeof(Value)));
+    left -= static_cast<std::int64_t>(n);
+  }
+}
+
 void write_weights(std::ofstream& file, const Tensor& tensor, Random& random) {
-  if (tensor.type == kF32) {  // a norm's scale
+  if (tensor.fan_in == 0) {
     const std::vector<float> ones(static_cast<std::size_t>(tensor.values()), 1.0F);
     file.write(reinterpret_cast<const char*>(ones.data()), static_cast<std::streamsize>(ones.size() * sizeof(float)));
+  } else if (tensor.type == kF16) {
+    write_matrix<std::uint16_t>(file, tensor, random, half);
   } else {
-    // Uniform with the deviation 1/sqrt(fan_in): keeps activations of the size they had. Four values per draw, from
-    // a table of 2^16 halves, so that gigabytes take seconds.
-    std::vector<std::uint16_t> table(65536);
-    const float width = 1.7320508F / std::sqrt(tensor.fan_in);
-    for (std::size_t i = 0; i < table.size(); ++i) {
-      table[i] = half((static_cast<float>(i) / 32767.5F - 1.0F) * width);
-    }
-    std::vector<std::uint16_t> chunk(kChunkValues);
-    for (std::int64_t left = tensor.values(); left > 0;) {
-      const auto n = static_cast<std::size_t>(std::min<std::int64_t>(left, kChunkValues));
-      for (std::size_t i = 0; i < n; i += 4) {
-        std::uint64_t draw = random.next();
-        for (std::size_t k = i; k < std::min(i + 4, n); ++k, draw >>= 16) chunk[k] = table[draw & 0xffffU];
-      }
-      file.write(reinterpret_cast<const char*>(chunk.data()), static_cast<std::streamsize>(n * 2));
-      left -= static_cast<std::int64_t>(n);
-    }
+    write_matrix<float>(file, tensor, random, [](float value) { return value; });
   }
   const std::string padding(padded(tensor.bytes()) - tensor.bytes(), '\0');
   file.write(padding.data(), static_cast<std::streamsize>(padding.size()));

@@ -8,7 +8,7 @@
 
 namespace aiv {
 
-// Shape of a Llama-like model with a tied output, F16 weights and F32 norms.
+// Shape of a Llama-like model with a tied output and F32 norms.
 struct RandomModelShape {
   std::string name = "random";
   std::int64_t layers = 2;
@@ -18,6 +18,9 @@ struct RandomModelShape {
   std::int64_t feed_forward = 384;
   std::int64_t ctx_train = 8192;
   std::int64_t vocab = 1024;  // at least kRandomModelVocabMin; what exceeds the word list is filled up
+  // F16 weights instead of F32. On a software GPU the F16 kernels take 85 s of CPU to compile at the very first start
+  // (the F32 ones a fraction of it), so the default is F32.
+  bool f16 = false;
   std::uint64_t seed = 1;
 };
 inline constexpr std::int64_t kRandomModelVocabMin = 512;
