@@ -17,6 +17,7 @@ run: ## everything it takes, then `aiv dev` (ARGS="...")
 	@scripts/build-web.sh
 	@scripts/build.sh $(PRESET) product
 	@scripts/demo-model.sh $(PRESET)
+	@scripts/warm-shaders.sh $(PRESET)
 	@exec scripts/run.sh $(PRESET) $(ARGS)
 
 build: ## the product with its page and engine, tests too
@@ -36,6 +37,7 @@ test: ## all tests, real engine included (ARGS="..." goes to ctest)
 	@scripts/build-web.sh
 	@scripts/build.sh $(PRESET)
 	@scripts/demo-model.sh $(PRESET)
+	@scripts/warm-shaders.sh $(PRESET)
 	@scripts/run-tests.sh $(PRESET) $(ARGS)
 
 check-asan: ## unit tests under AddressSanitizer and UBSan
