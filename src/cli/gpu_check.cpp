@@ -301,6 +301,7 @@ class GpuCheck {
 
   void compare(const DeviceBytes& estimate, const DeviceBytes& measured) {
     const Bytes driver = free_before_ - free_now();
+    driver_bytes_ = std::max<Bytes>(driver, 0);
     const auto figures = [](const DeviceBytes& b) {
       return Json{{"weights_bytes", b.weights}, {"kv_bytes", b.kv}, {"compute_bytes", b.compute}};
     };
@@ -372,12 +373,14 @@ class GpuCheck {
       return;
     }
     const auto start = steady_clock::now();
+    // Other programs come and go on a real card; a tenth of a small load is still told from nothing freed.
+    const Bytes allowed = std::min<Bytes>(64 * kMiB, driver_bytes_ / 10);
     Bytes left = 0;
     do {
       std::this_thread::sleep_for(200ms);
       left = free_before_ - free_now();
-    } while (left > 64 * kMiB && seconds_since(start) < 30);
-    step("unloading frees the GPU", left <= 64 * kMiB,
+    } while (left > allowed && seconds_since(start) < 30);
+    step("unloading frees the GPU", left <= allowed,
          fmt::format("{} still held after {:.1f} s", format_bytes(std::max<Bytes>(left, 0)), seconds_since(start)));
   }
 
@@ -390,6 +393,7 @@ class GpuCheck {
   std::string model_;
   Bytes vram_ = 0;
   Bytes free_before_ = 0;
+  Bytes driver_bytes_ = 64 * kMiB;  // gone from the device's free memory while the model was loaded
 };
 
 }  // namespace
