@@ -72,7 +72,9 @@ struct LifeAction {
 
 struct LifeLimits {
   std::int64_t load_ms = 120'000;          // from start to the engine's "ready"
-  std::int64_t canary_ms = 60'000;         // the first token may compile shaders
+  // The first token may compile shaders or PTX, once per driver and engine: 85 s of CPU time were seen on a cold
+  // software GPU, and old cards compile their whole kernel set.
+  std::int64_t canary_ms = 300'000;
   std::int64_t room_patience_ms = 10'000;  // others' memory may still be on its way back
   std::int64_t room_retry_ms = 250;
   std::int64_t drain_ms = 5'000;  // what a stop gives running requests

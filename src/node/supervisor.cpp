@@ -23,6 +23,8 @@ constexpr std::string_view kProtocolState = "cmd_child_to_router:state:";
 constexpr auto kHousekeeping = milliseconds(500);
 constexpr auto kShimAppears = seconds(10);
 constexpr auto kReplayLimit = seconds(5);
+// Before Ready the life's own limit (core/replica_life.hpp) is what counts; afterwards nothing is left to compile.
+constexpr auto kFirstCanaryLimit = seconds(330);
 constexpr auto kCanaryLimit = seconds(60);
 constexpr auto kShortCall = seconds(5);
 constexpr std::size_t kEngineAnswerMax = 1024 * 1024;
@@ -477,6 +479,7 @@ net::Task<Result<std::string>> Supervisor::ask_engine(net::RequestHead head, std
 net::Task<> Supervisor::canary(std::uint64_t engine) {
   const auto self = shared_from_this();
   last_canary_ = Clock::now();
+  const bool first = life_.state() != ReplicaState::kReady;
   net::RequestHead head{.method = "POST", .path = "/completion", .query = {}, .headers = {}};
   std::string body = R"({"prompt":"Hello","n_predict":1,"temperature":0,"cache_prompt":false})";
   if (spec_.kind == ModelKind::kEmbedding) {
@@ -486,7 +489,7 @@ net::Task<> Supervisor::canary(std::uint64_t engine) {
     head.path = "/v1/rerank";
     body = R"({"query":"Hello","documents":["Hello"]})";
   }
-  const auto answer = co_await ask_engine(std::move(head), std::move(body), kCanaryLimit);
+  const auto answer = co_await ask_engine(std::move(head), std::move(body), first ? kFirstCanaryLimit : kCanaryLimit);
   if (engine != engine_) co_return;
   if (!answer) {
     push(LifeEvent::kCanaryFailed, answer.error().reason, engine);
