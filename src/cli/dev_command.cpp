@@ -34,7 +34,9 @@ Result<std::vector<std::string>> nodes_of(const std::string& gpus) {
   std::size_t at = 0;
   while (at <= gpus.size()) {
     const auto end = std::min(gpus.find(';', at), gpus.size());
-    out.push_back(gpus.substr(at, end - at));
+    const std::string part = gpus.substr(at, end - at);
+    // A ';' at the end names no further node; an empty part would mean the machine's real GPUs.
+    if (part.find_first_not_of(" \t") != std::string::npos) out.push_back(part);
     at = end + 1;
   }
   return out;
