@@ -15,7 +15,11 @@ const WANTED = 36;
 const FIXED = [
   ['What is AIvailable?', 'AIvailable runs language models on the GPUs that you already have.'],
   ['What is 8 plus 6?', '8 plus 6 is 14.'],
-  ['Tell me a story.', 'Once there was a clever fox named Leo.'],
+  [
+    'Tell me a story.',
+    'Once there was a clever fox named Leo. One day Leo went to the river and found a blue boat. Leo did not know what to do ' +
+      'with it, so Leo asked a frog. The frog had lost the blue boat and was very glad. From then on they were friends.',
+  ],
 ];
 
 const missing = !engineDir ? 'no engine beside aiv (make build links it; or set AIV_ENGINE_DIR)' : !fs.existsSync(model) ? 'no models/demo.gguf (make demo-model)' : null;
@@ -27,10 +31,7 @@ async function answer(client, prompt) {
 
 async function checkFixed(client) {
   for (const [prompt, wanted] of FIXED) {
-    const got = await answer(client, prompt);
-    assert.equal(got.end, 'stop', `${prompt} ${got.text}`);
-    assert.ok(got.text.startsWith(wanted), `${prompt} ${got.text}`);
-    if (wanted.endsWith('.') && !prompt.includes('story')) assert.equal(got.text, wanted);
+    assert.deepEqual(await answer(client, prompt), { text: wanted, end: 'stop' });
   }
 }
 

@@ -27,6 +27,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--heads", o.shape.heads)->capture_default_str();
   app.add_option("--feed-forward", o.shape.feed_forward)->capture_default_str();
   app.add_option("--steps", o.recipe.steps)->capture_default_str();
+  app.add_option("--last-step", o.recipe.last_step, "End early, within the schedule")->capture_default_str();
   app.add_option("--batch-tokens", o.recipe.batch_tokens)->capture_default_str();
   app.add_option("--threads", o.recipe.threads)->capture_default_str()->check(CLI::Range(1, 64));
   app.add_option("--rate", o.recipe.rate)->capture_default_str();

@@ -160,7 +160,8 @@ void train(const Layout& layout, const Recipe& recipe, const std::vector<Documen
   Progress progress;
   double loss = 0;
   Index answers = 0;
-  for (Index step = 0; step < recipe.steps; ++step) {
+  const Index end = recipe.last_step > 0 ? std::min(recipe.last_step, recipe.steps) : recipe.steps;
+  for (Index step = 0; step < end; ++step) {
     Index batch_answers = 0;
     for (Worker& worker : workers) {
       worker.documents = stream.take(recipe.batch_tokens / recipe.threads);
@@ -189,7 +190,7 @@ void train(const Layout& layout, const Recipe& recipe, const std::vector<Documen
     answers += batch_answers;
     progress.rate = static_cast<double>(rate_at(recipe, step));
     adam.step(recipe, rate_at(recipe, step), sum, parameters);
-    if ((step + 1) % report_steps == 0 || step + 1 == recipe.steps) {
+    if ((step + 1) % report_steps == 0 || step + 1 == end) {
       progress.step = step + 1;
       progress.loss = loss / static_cast<double>(std::max<Index>(1, answers));
       progress.validation_loss = mean_loss(layout, parameters, validation);

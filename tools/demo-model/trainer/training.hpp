@@ -12,7 +12,8 @@ namespace aiv::demo {
 
 struct Recipe {
   std::uint64_t seed = 1;
-  Index steps = 6000;
+  Index steps = 6000;   // of the schedule
+  Index last_step = 0;  // ends early after this one; 0: at the schedule's end
   Index batch_tokens =
       2048;  // of all threads together; a batch ends before the document that would exceed it
   Index threads = 2;
