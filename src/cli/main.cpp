@@ -12,6 +12,7 @@
 #include "cli/gpu_check_command.hpp"
 #include "cli/node_command.hpp"
 #include "cli/plan_command.hpp"
+#include "cli/sim_command.hpp"
 #include "cli/suggest.hpp"
 
 namespace aiv::cli {
@@ -101,6 +102,7 @@ int run(int argc, char** argv) {
   add_events_command(app, exit_code);
   add_estimate_command(app, exit_code);
   add_plan_command(app, exit_code);
+  add_sim_command(app, exit_code);
   add_gpu_check_command(app, exit_code);
   add_version_command(app, exit_code);
   app.add_flag_callback("--version", [] { throw CLI::CallForVersion("aiv " AIV_VERSION, 0); }, "Print the version");

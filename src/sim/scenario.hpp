@@ -1,0 +1,100 @@
+// A scenario file (TOML): what the cluster is, what load it gets, what breaks and when.
+//
+//   cluster = { servers = 1, store = "sqlite", nodes = 10, gpus = ["GTX 1080:8GiB", "RTX 3060:12GiB,GTX 970:4GiB"],
+//               models = 6, spare_replicas = 1 }           # gpus repeat over the nodes; "," parts devices of a node
+//   load    = { rps = 2.0, mean_tokens = 120, mean_prompt = 400, ttft = "15s", trace = "FILE.csv" }
+//   run     = { duration = "1h", settle = "5m" }
+//   network = { delay = "2ms", jitter = "3ms" }
+//   faults  = { per_hour = 60.0, overlap = true, for_min = "2s", for_max = "30s", mix = { engine_kill = 30 } }
+//   admin   = { per_hour = 6.0 }                            # deployments scaled, changed, deleted, nodes drained
+//   policy  = { replace = true, retry = true }              # false: without our fail-over, for comparison
+//   fault   = [ { at = "90s", kind = "node_cut", target = "n3", for = "20s", bytes = "4GiB", share = 0.5 } ]
+//
+// Every table but `cluster` may be left out. An unknown key is refused with its line.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.hpp"
+#include "core/documents.hpp"
+
+namespace aiv::sim {
+
+enum class FaultKind {
+  kEngineKill,
+  kEngineStop,      // SIGSTOP: hangs, later goes on
+  kAgentKill,       // the engines go on; a new agent adopts them
+  kAgentStop,
+  kNodeKill,        // power loss; back after `for`
+  kNodeCut,         // both directions
+  kOneWayCut,       // what the node says is not heard; what it is told arrives
+  kSlowNetwork,     // up to 4 s more per message
+  kSlowLoad,        // loads take ten times as long
+  kLoadOom,         // loads end for want of memory although the figures said that they fit
+  kLoadExit,        // loads end with status 1
+  kLoadHang,        // loads never end
+  kMemoryStolen,    // another program takes `bytes` on each device
+  kControllerKill,
+  kControllerStop,
+  kControllerSplit,  // a second one takes over while the first goes on believing that it leads
+  kGatewayKill,
+  kStoreLeader,     // the store answers nothing; what it was asked may have been done
+  kDiskFull,        // the store refuses writes
+  kMassCut,         // `share` of the nodes at once
+  kStaleDocuments,  // documents from before are delivered again, in any order
+  kDrain            // an operator drains the node for a while
+};
+
+[[nodiscard]] std::string_view to_string(FaultKind kind);
+[[nodiscard]] const std::vector<FaultKind>& all_fault_kinds();
+
+struct ScheduledFault {
+  std::int64_t at_ms = 0;
+  FaultKind kind = FaultKind::kEngineKill;
+  std::string target;  // "n3"; empty = drawn
+  std::int64_t for_ms = 0;  // 0 = drawn
+  Bytes bytes = 0;
+  double share = 0.5;
+};
+
+struct Scenario {
+  std::string name;
+  int servers = 1;
+  std::string store = "sqlite";
+  int nodes = 4;
+  std::vector<std::string> gpus;
+  int models = 4;
+  int spare_replicas = 1;
+
+  double rps = 1.0;
+  int mean_tokens = 120;
+  int mean_prompt = 400;
+  std::int64_t ttft_ms = 15'000;
+  std::string trace;
+
+  std::int64_t duration_ms = 3'600'000;
+  std::int64_t settle_ms = 300'000;
+
+  std::int64_t delay_ms = 2;
+  std::int64_t jitter_ms = 3;
+
+  double faults_per_hour = 0;
+  bool overlap = false;
+  std::int64_t for_min_ms = 2'000;
+  std::int64_t for_max_ms = 30'000;
+  std::vector<std::pair<FaultKind, int>> mix;
+  std::vector<ScheduledFault> faults;
+
+  double admin_per_hour = 0;
+  bool replace = true;
+  bool retry = true;
+};
+
+// Errors: kInvalidArgument with `where` = "NAME:LINE" and the key in the reason. `name` is only for messages.
+Result<Scenario> parse_scenario(std::string_view text, const std::string& name);
+Result<Scenario> read_scenario(const std::string& path);
+
+}  // namespace aiv::sim
