@@ -120,6 +120,7 @@ struct ControllerState {
   std::map<std::string, std::string> unplaced;  // deployment -> why it has fewer replicas than it wants
   std::optional<RouteTable> routes;             // newest published
   std::int64_t started_ms = -1;                 // of the observation window
+  std::int64_t ticked_ms = -1;                  // of the newest tick
   bool observing = true;                        // nothing is unloaded and no route is taken away
   bool frozen_writes = false;  // the store takes no writes: keep what is, decide nothing new
   bool dirty = true;           // something changed since the last plan

@@ -210,10 +210,12 @@ struct TakeIn {
   }
   void operator()(const event::Tick& tick) const {
     on_health(work, state.detector.tick(tick.gateway_heard, work.now.steady_ms));
-    // A wait that is over is a reason to plan again.
+    // A wait that is over is a reason to plan again, once: what then has no place waits for another change.
     for (const auto& [where, backoff] : state.backoff) {
-      if (backoff.until_ms <= work.now.steady_ms && state.unplaced.contains(where.first)) state.dirty = true;
+      const bool ends_now = backoff.until_ms <= work.now.steady_ms && backoff.until_ms > state.ticked_ms;
+      if (ends_now && state.unplaced.contains(where.first)) state.dirty = true;
     }
+    state.ticked_ms = work.now.steady_ms;
   }
   void operator()(const event::LinkUp& up) const {
     NodeRecord& node = state.nodes[up.node];

@@ -23,8 +23,11 @@ struct Work {
 [[nodiscard]] bool is_ready(const ControllerState& state, const Placement& placement);
 // Places are thought of per node for as long as something of the deployment is or may be there.
 // `lesser`: deployments that may take another than their best variant.
+// `refused`: (deployment, node) where the exact bytes do not fit although the planner's did.
+using Refused = std::set<std::pair<std::string, std::string>>;
 [[nodiscard]] PlanInput plan_input(const ControllerState& state, std::int64_t now_ms,
-                                   const std::set<std::string>& lesser, std::map<std::string, Error>* impossible);
+                                   const std::set<std::string>& lesser, const Refused& refused,
+                                   std::map<std::string, Error>* impossible);
 void plan_round(Work& work);
 void retire(Work& work, Placement& placement, const std::string& kind, const std::string& reason);
 void publish_desired(Work& work);

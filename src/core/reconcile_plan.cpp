@@ -1,5 +1,6 @@
 // Step 3 and 4 of core/reconcile.hpp: what the planner is asked, and what is made of its answer.
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "base/units.hpp"
@@ -311,6 +312,23 @@ void want_each_replica(PlanModel& model, double fastest_bandwidth) {
   if (smallest > 0) model.demand_tokens_per_s = replica_speed(fastest_bandwidth, smallest) * model.max_replicas;
 }
 
+// What runs was placed with exact bytes; the planner compares with its variant's, so the parts must add up to them. The
+// difference goes where most room is left, so that no device looks fuller or emptier than it is by much.
+void settle_parts(const ControllerState& state, PlanPlacement& current, Bytes variant_bytes) {
+  Bytes sum = 0;
+  PlanPart* roomiest = &current.parts.front();
+  Bytes most = std::numeric_limits<Bytes>::min();
+  for (PlanPart& part : current.parts) {
+    sum += part.bytes;
+    const Device* device = find_device(state, part.device);
+    const Bytes room = device == nullptr ? 0 : budget_of(*device) - used_bytes(state, part.device);
+    if (room <= most) continue;
+    most = room;
+    roomiest = &part;
+  }
+  roomiest->bytes += variant_bytes - sum;
+}
+
 struct Planned {
   Plan plan;
   PlanInput input;
@@ -326,9 +344,9 @@ Plan run_planner(const PlanInput& input) {
 
 // First with the best variant of each deployment; those that miss a replica then may take a lesser one. Offered both at
 // once the planner would take the smaller for its speed.
-Planned make_plan(const ControllerState& state, std::int64_t now_ms) {
+Planned make_plan(const ControllerState& state, std::int64_t now_ms, const Refused& refused) {
   Planned out;
-  out.input = plan_input(state, now_ms, {}, &out.impossible);
+  out.input = plan_input(state, now_ms, {}, refused, &out.impossible);
   out.plan = run_planner(out.input);
   std::map<std::string, std::ptrdiff_t> got;
   std::set<std::string> lesser;
@@ -339,7 +357,7 @@ Planned make_plan(const ControllerState& state, std::int64_t now_ms) {
   // Only those that a lesser variant gives a replica more keep it: others lack a node, not bytes.
   for (int pass = 0; pass < 3 && !lesser.empty(); ++pass) {
     Planned second;
-    second.input = plan_input(state, now_ms, lesser, &second.impossible);
+    second.input = plan_input(state, now_ms, lesser, refused, &second.impossible);
     second.plan = run_planner(second.input);
     const std::size_t before = lesser.size();
     std::erase_if(lesser, [&](const std::string& name) {
@@ -437,7 +455,7 @@ void note_unplaced(Work& work, const Plan& plan, const std::map<std::string, Err
 }  // namespace
 
 PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const std::set<std::string>& lesser,
-                     std::map<std::string, Error>* impossible) {
+                     const Refused& refused, std::map<std::string, Error>* impossible) {
   PlanInput input;
   const auto uses = device_uses(state);
   for (const auto& [id, node] : state.nodes) input.nodes.push_back(plan_node(state, node, uses));
@@ -462,7 +480,10 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
     }
     planned->max_replicas = planned_replicas(deployment, count_of(state, name));
     planned->min_replicas = planned->max_replicas;
-    const auto excluded = excluded_nodes(state, name, now_ms);
+    auto excluded = excluded_nodes(state, name, now_ms);
+    for (const auto& [deployment_name, node] : refused) {
+      if (deployment_name == name) excluded.insert(node);
+    }
     planned->excluded_nodes.assign(excluded.begin(), excluded.end());
     if (planned->max_replicas == 0) continue;
     want_each_replica(*planned, fastest);
@@ -477,16 +498,14 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
     for (const auto& [id, placement] : state.placements) {
       if (placement.spec.deployment != name || placement.spec.draining || is_leaving(state, placement)) continue;
       PlanPlacement current{name, placement.variant, placement.node, {}, false, true};
-      for (const DeviceBytes& bytes : placement.spec.devices) {
-        current.parts.push_back({bytes.device_id, bytes.total() - bytes.overhead});
-      }
-      // What runs was placed with exact bytes; the planner compares with its variant's, so those must add up to them.
       const auto variant = std::ranges::find(planned->variants, placement.variant, &PlanVariant::id);
-      if (variant != planned->variants.end()) {
-        Bytes sum = 0;
-        for (const PlanPart& part : current.parts) sum += part.bytes;
-        current.parts.front().bytes += variant->bytes - sum;
+      const bool known = variant != planned->variants.end();
+      // The planner adds what each device of a split takes for itself.
+      const Bytes extra = known && placement.spec.devices.size() > 1 ? variant->split_extra_bytes : 0;
+      for (const DeviceBytes& bytes : placement.spec.devices) {
+        current.parts.push_back({bytes.device_id, std::max<Bytes>(1, bytes.total() - bytes.overhead - extra)});
       }
+      if (known) settle_parts(state, current, variant->bytes);
       std::erase(planned->excluded_nodes, placement.node);  // a wait after a failure is for new ones
       input.current.push_back(std::move(current));
     }
@@ -497,10 +516,15 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
 
 void plan_round(Work& work) {
   ControllerState& state = work.state;
+  // Nodes that the planner chose but where the exact bytes do not fit: another is looked for in the same step. Without
+  // it the planner would choose the same one for ever (simulator, one_way_cut, seed 7).
+  Refused refused;
+  bool again = state.dirty;
   // A change made here (an unload decided) may open the way for another: a bounded number of rounds settles it.
-  for (int round = 0; round < 4 && state.dirty; ++round) {
+  for (int round = 0; round < 4 && again; ++round) {
     state.dirty = false;
-    const Planned made = make_plan(state, work.now.steady_ms);
+    again = false;
+    const Planned made = make_plan(state, work.now.steady_ms, refused);
     const Plan& plan = made.plan;
     retire_unplanned(work, plan);
     std::set<std::string> placed;
@@ -508,10 +532,13 @@ void plan_round(Work& work) {
       const bool there = std::ranges::any_of(state.placements, [&](const auto& entry) {
         return entry.second.spec.deployment == planned.model && entry.second.node == planned.node;
       });
-      if (!there && place(work, planned)) placed.insert(planned.model);
+      if (there) continue;
+      if (place(work, planned)) placed.insert(planned.model);
+      else again = refused.emplace(planned.model, planned.node).second || again;
     }
     for (const auto& [name, deployment] : state.deployments) retire_leaving(work, name, placed.contains(name));
     note_unplaced(work, plan, made.impossible);
+    again = again || state.dirty;
   }
 }
 
@@ -550,7 +577,7 @@ Result<WhatIf> what_if(const ControllerState& state, const Deployment& deploymen
   }
   std::erase_if(copy.backoff, [&](const auto& entry) { return entry.first.first == wanted.name; });
   copy.deployments[wanted.name] = wanted;
-  const reconcile::Planned made = reconcile::make_plan(copy, now_ms);
+  const reconcile::Planned made = reconcile::make_plan(copy, now_ms, {});
   if (const auto error = made.impossible.find(wanted.name); error != made.impossible.end()) {
     return std::unexpected(error->second);
   }

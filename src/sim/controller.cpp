@@ -164,8 +164,9 @@ void Controller::plant(std::vector<Command>& commands) {
       }
     }
     auto* desired = std::get_if<command::PublishDesired>(&command);
-    if (desired != nullptr && world_.plant() == Plant::kOverfill && !desired->document.replicas.empty()) {
-      for (int i = 0; i < 3; ++i) {
+    if (desired != nullptr && (world_.plant() == Plant::kOverfill || world_.plant() == Plant::kOverfillUnchecked) &&
+        !desired->document.replicas.empty()) {
+      for (int i = 0; i < 8; ++i) {
         ReplicaSpec more = desired->document.replicas.front();
         more.id += "-more" + std::to_string(i);
         desired->document.replicas.push_back(more);

@@ -329,7 +329,7 @@ std::optional<LifeAction> Node::perform(const std::string& id, Replica& replica,
       std::erase_if(loading_, [&](const auto& entry) { return entry.second == id; });
       replica.releasing = true;
       const Engine* engine = find_engine(replica.engine);
-      if (engine == nullptr || world_.plant() == Plant::kReleaseTooEarly) release(id, replica.engine);
+      if (engine == nullptr) release(id, replica.engine);
       else agent_later(10'000, [this, id, no = replica.engine] { release(id, no); });
       return std::nullopt;
     }
@@ -366,7 +366,7 @@ void Node::wait(const std::string& id, Replica& replica, LifeAction action) {
 }
 
 std::pair<LifeEvent, std::string> Node::ask_room(const ReplicaSpec& spec) {
-  if (world_.plant() == Plant::kAgentIgnoresRoom) return {LifeEvent::kRoom, {}};
+  if (world_.plant() == Plant::kOverfillUnchecked) return {LifeEvent::kRoom, {}};
   for (const DeviceBytes& want : spec.devices) {
     const auto taken = loading_.find(want.device_id);
     if (taken != loading_.end() && taken->second != spec.id) return {LifeEvent::kNotYet, taken->second + " is loading on " + want.device_id};

@@ -25,9 +25,8 @@ enum class Plant {
   kAgentIgnoresVersions,    // I1
   kGatewayIgnoresVersions,  // I1
   kStoreWithoutFence,       // I2
-  kAgentIgnoresRoom,        // with kOverfill: I3
-  kOverfill,                // more is told to a node than fits; the agent refuses, so L1
-  kReleaseTooEarly,         // I3: memory counted as free that the driver still holds
+  kOverfillUnchecked,       // I3: more is told to a node than fits, and the agent does not look
+  kOverfill,                // L1: more is told to a node than fits; the agent refuses
   kRouteUnready,            // I4
   kLoseWrite,               // I5
   kResendFromStart,         // I6
