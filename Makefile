@@ -9,7 +9,9 @@ SHELL := /bin/bash
 ARGS ?=
 PRESET ?= release
 export AIV_ENGINE
-.PHONY: run build engine test check-asan check-clang format bench gpu-check gpu-check-pack demo-model clean help
+# Seeds for each of the 12 scenarios: 10,008 runs.
+AIV_SIM_NIGHTLY ?= 834
+.PHONY: sim-nightly experiments run build engine test check-asan check-clang format bench gpu-check gpu-check-pack demo-model clean help
 
 run: ## everything it takes, then `aiv dev` (ARGS="...")
 	@scripts/setup.sh build run
@@ -61,6 +63,16 @@ bench: ## benchmarks; they print and do not judge
 	@scripts/link-engine.sh release
 	@scripts/build.sh release
 	@scripts/run-benches.sh $(ARGS)
+
+sim-nightly: ## 10,000 simulated clusters with faults; seeds from the date (AIV_SIM_FIRST sets the first)
+	@scripts/setup.sh build run test
+	@scripts/build.sh release test_sim_seeds
+	@AIV_SIM_SEEDS=$(AIV_SIM_NIGHTLY) AIV_SIM_FIRST=$${AIV_SIM_FIRST:-$$(date +%Y%m%d)0000} build/release/bin/test_sim_seeds
+
+experiments: ## the simulated experiments of docs/experiments.md
+	@scripts/setup.sh build run test bench
+	@scripts/build.sh release experiments_bench aiv
+	@bench/experiments/run.sh $(ARGS)
 
 gpu-check-pack: ## dist/gpu-check.tar.gz, for a machine with a GPU and no network
 	@scripts/setup.sh build run test bench
