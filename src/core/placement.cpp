@@ -15,6 +15,9 @@ namespace {
 
 using namespace placement;
 
+// Makes the bound take about a quarter of the search's time at the most (bench/placement).
+constexpr double kBoundWorkPerStep = 450;
+
 // The names of the input, for the way back from indices.
 struct Names {
   std::vector<std::string> nodes;
@@ -309,8 +312,13 @@ Plan Planner::result(const PlanOptions& options) const {
     }
   }
   if (options.with_bound) {
-    // The tight bound takes longer than a first plan does; it goes with plans that were searched for.
-    const double bound = options.steps > 0 ? lagrangian_bound(impl.problem, plan.value) : impl.upper_bound();
+    // The tight bounds take longer than a first plan does; they go with plans that were searched for.
+    double bound = impl.upper_bound();
+    if (options.steps > 0) {
+      const double work = kBoundWorkPerStep * static_cast<double>(options.steps);
+      bound = std::min(bound, market_bound(impl.problem, plan.value, work));
+      bound = std::min(bound, lagrangian_bound(impl.problem, plan.value));
+    }
     plan.upper_bound = std::max(bound, plan.value);
   }
   return plan;
@@ -321,7 +329,7 @@ std::int64_t steps_for_limit(const PlanInput& input, std::int64_t limit_ms) {
   // release build), so that the budget, not the clock, ends the search on a busy machine too.
   std::size_t devices = 0;
   for (const PlanNode& node : input.nodes) devices += node.devices.size();
-  const std::int64_t per_ms = devices <= 16 ? 25 : devices <= 48 ? 20 : 40;
+  const std::int64_t per_ms = devices <= 16 ? 25 : devices <= 48 ? 24 : devices <= 1000 ? 52 : 40;
   return std::max<std::int64_t>(0, limit_ms) * per_ms;
 }
 

@@ -18,6 +18,8 @@
 //   20*min(1, speed of its replicas / demand)), less the price of displacing current replicas (PlanPolicy);
 // - weight * quality of each model's worst replica;
 // - fewer bytes moved.
+// In clusters of more than 24 nodes the search moreover never lowers the number or the weight of the models that have a
+// replica. Rationale: where thousands compete, value can be gained by taking first replicas of a few, and must not be.
 //
 // Stability:
 // - All of `current` that is legal is the start. Rationale: a plan that forgets what runs reloads it.

@@ -21,10 +21,10 @@ double simple_bound(const Problem& problem) {
   }
   std::vector<Item> items;
   for (const ModelData& model : problem.models) {
-    if (model.smallest_need == 0 || model.max_replicas == 0) continue;
+    if (model.bound_need == 0 || model.max_replicas == 0) continue;
     const double weight = static_cast<double>(model.weight) / problem.scale;
-    const double speed = kSpeedPoints * std::min(1.0, static_cast<double>(model.best_share + 1) / static_cast<double>(kWhole));
-    const auto need = static_cast<double>(model.smallest_need);
+    const double speed = kSpeedPoints * std::min(1.0, static_cast<double>(model.bound_share + 1) / static_cast<double>(kWhole));
+    const auto need = static_cast<double>(model.bound_need);
     items.push_back({weight * (kFirstPoints + speed), need});
     if (model.max_replicas < 2) continue;
     const double rest = static_cast<double>(problem.second_points) + kSpeedPoints - speed;

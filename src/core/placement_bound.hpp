@@ -13,4 +13,8 @@ namespace aiv::placement {
 // cluster is too large for it.
 [[nodiscard]] double lagrangian_bound(const Problem& problem, double value);
 
+// Prices per byte for each kind of device, at which every model buys what pays best; valid at any prices. For clusters of
+// any size. `work` is how many (model, kind) pairs may be looked at over all rounds, a few nanoseconds each.
+[[nodiscard]] double market_bound(const Problem& problem, double value, double work);
+
 }  // namespace aiv::placement

@@ -110,7 +110,7 @@ class Lagrange {
       models_[m].weight = static_cast<double>(data.weight) / problem.scale;
       models_[m].second =
           data.max_replicas >= 2 && problem.domain_count >= 2 ? static_cast<double>(problem.second_points) : 0;
-      const double share = static_cast<double>(data.best_share + 1) / static_cast<double>(kWhole);
+      const double share = static_cast<double>(data.bound_share + 1) / static_cast<double>(kWhole);
       models_[m].share_max = std::min(1.0, share * data.max_replicas);
     }
     for (Index n = 0; n < problem.nodes.size(); ++n) gather(n);
@@ -215,7 +215,7 @@ class Lagrange {
     };
     std::vector<Wish> wishes;
     for (Index m = 0; m < models_.size(); ++m) {
-      const auto need = static_cast<double>(problem_.models[m].smallest_need);
+      const auto need = static_cast<double>(problem_.models[m].bound_need);
       if (need <= 0) continue;
       const ModelPrice& model = models_[m];
       wishes.push_back({model.weight * (model.first + 10) / need, need});
@@ -233,8 +233,8 @@ class Lagrange {
       ModelPrice& model = models_[m];
       if (model.weight <= 0) continue;
       model.g = critical > 0 ? 10 : 0;
-      const double price = critical * static_cast<double>(problem_.models[m].smallest_need) / model.weight;
-      const double share = static_cast<double>(problem_.models[m].best_share) / static_cast<double>(kWhole);
+      const double price = critical * static_cast<double>(problem_.models[m].bound_need) / model.weight;
+      const double share = static_cast<double>(problem_.models[m].bound_share) / static_cast<double>(kWhole);
       model.a = std::clamp(price - model.g * share, 0.0, 120.0);
     }
   }

@@ -269,11 +269,12 @@ struct BackendData {
   bool present = false;
 };
 
-// best_share and smallest_need per model, from one summary per backend: O(models * variants).
-void summarise(Problem& problem) {
+// The best share and the smallest need of a replica per model, from one summary per backend: O(models * variants).
+void summarise(Problem& problem, bool with_kept, std::int64_t ModelData::*best_share, Bytes ModelData::*smallest_need) {
   std::array<BackendData, 64> backends;
   for (const DeviceData& device : problem.devices) {
-    if (problem.nodes[device.node].state != NodePlanState::kSchedulable) continue;
+    const NodePlanState state = problem.nodes[device.node].state;
+    if (state != NodePlanState::kSchedulable && !(with_kept && state == NodePlanState::kKeepOnly)) continue;
     BackendData& data = backends[static_cast<std::size_t>(std::countr_zero(device.backend))];
     data.bandwidth = std::max(data.bandwidth, device.bandwidth);
     data.overhead = std::min(data.overhead, device.overhead);
@@ -285,9 +286,9 @@ void summarise(Problem& problem) {
       for (std::uint64_t bits = variant.backends; bits != 0; bits &= bits - 1) {
         const BackendData& data = backends[static_cast<std::size_t>(std::countr_zero(bits))];
         if (!data.present) continue;
-        model.best_share = std::max(model.best_share, problem.share(variant, data.bandwidth));
+        model.*best_share = std::max(model.*best_share, problem.share(variant, data.bandwidth));
         const Bytes need = variant.bytes + data.overhead;
-        if (model.smallest_need == 0 || need < model.smallest_need) model.smallest_need = need;
+        if (model.*smallest_need == 0 || need < model.*smallest_need) model.*smallest_need = need;
       }
     }
   }
@@ -304,7 +305,8 @@ Problem compile(const PlanInput& input) {
   compile_nodes(input, problem, maps);
   compile_models(input, problem, maps);
   compile_current(input, problem, maps);
-  summarise(problem);
+  summarise(problem, false, &ModelData::best_share, &ModelData::smallest_need);
+  summarise(problem, true, &ModelData::bound_share, &ModelData::bound_need);
   return problem;
 }
 

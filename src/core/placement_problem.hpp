@@ -63,6 +63,9 @@ struct ModelData {
   int max_replicas = 1;
   std::int64_t best_share = 0;  // of one replica, on the fastest backend that any variant runs on
   Bytes smallest_need = 0;      // smallest variant and smallest overhead; 0 if it runs nowhere
+  // The same where nodes that keep what they have count too: for bounds, because what runs there has its value.
+  std::int64_t bound_share = 0;
+  Bytes bound_need = 0;
   std::vector<Index> only;      // sorted node indices
   std::vector<Index> excluded;  // sorted
   std::vector<Index> current;   // indices into Problem::current

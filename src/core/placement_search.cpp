@@ -56,12 +56,15 @@ class Searcher {
   bool step(std::int64_t number) {
     const std::size_t mark = state_.mark();
     const Objective before = state_.objective();
+    const std::size_t covered = state_.covered();
+    const Score covered_weight = state_.covered_weight();
     touched_models_.clear();
     touched_nodes_.clear();
     ruin();
     rebuild();
     const Objective after = state_.objective();
-    if (!accept(before, after, number)) {
+    const bool uncovers = state_.covered() < covered || state_.covered_weight() < covered_weight;
+    if ((uncovers && !small_) || !accept(before, after, number)) {
       state_.rollback(mark);
       return false;
     }

@@ -19,6 +19,10 @@ struct SearchResult {
   bool truncated = false;
 };
 
+// In clusters of more than kSmallCluster nodes no step may lower the number or the weight of the models that have a
+// replica. Rationale: that comes first (the minimum before all other value); in a small cluster the scalar value is
+// searched to its optimum, and that a model of little weight is left out for it is part of the answer.
+//
 // Leaves the best state found in `state`; it is never worse than the one at the start. The undo log is forgotten.
 SearchResult improve(State& state, const SearchBudget& budget, Prng& prng);
 

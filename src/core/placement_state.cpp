@@ -211,6 +211,13 @@ void State::retally(Index model) {
   }
   tally.value = value_of(data, tally);
   tally.quality = tally.replicas > 0 ? (data.quality_weight * (lowest / 1000)) / 1000 : 0;
+  if (tally_[model].replicas == 0 && tally.replicas > 0) {
+    ++covered_;
+    covered_weight_ += data.weight;
+  } else if (tally_[model].replicas > 0 && tally.replicas == 0) {
+    --covered_;
+    covered_weight_ -= data.weight;
+  }
   value_ += tally.value - tally_[model].value;
   quality_ += tally.quality - tally_[model].quality;
   tally_[model] = tally;
@@ -265,7 +272,8 @@ bool operator==(const State& a, const State& b) {
   return a.free_ == b.free_ && a.node_free_ == b.node_free_ && a.open_ == b.open_ && a.replicas_ == b.replicas_ &&
          a.unused_ == b.unused_ && a.by_node_ == b.by_node_ && a.by_model_ == b.by_model_ && a.tally_ == b.tally_ &&
          a.present_ == b.present_ && a.device_index_ == b.device_index_ && a.node_index_ == b.node_index_ &&
-         a.placed_ == b.placed_ && a.value_ == b.value_ && a.kept_ == b.kept_ && a.quality_ == b.quality_ &&
+         a.placed_ == b.placed_ && a.covered_ == b.covered_ &&
+         a.covered_weight_ == b.covered_weight_ && a.value_ == b.value_ && a.kept_ == b.kept_ && a.quality_ == b.quality_ &&
          a.moved_ == b.moved_ && a.log_ == b.log_;
 }
 
@@ -289,6 +297,7 @@ void State::check() const {
     fresh.add(replica);
   }
   AIV_ASSERT(count == placed_ && fresh.free_ == free_ && fresh.node_free_ == node_free_ && fresh.tally_ == tally_);
+  AIV_ASSERT(fresh.covered_ == covered_ && fresh.covered_weight_ == covered_weight_);
   AIV_ASSERT(fresh.value_ == value_ && fresh.quality_ == quality_ && fresh.moved_ == moved_);
   AIV_ASSERT(fresh.kept_ == kept_ && fresh.present_ == present_);
   AIV_ASSERT(fresh.device_index_ == device_index_ && fresh.node_index_ == node_index_);

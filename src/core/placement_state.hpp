@@ -48,6 +48,9 @@ class State {
   // Pinned by the caller, or on a node that keeps all it has.
   [[nodiscard]] bool fixed(Slot slot) const;
   [[nodiscard]] Score value() const { return value_; }
+  // Models that have a replica: how many, and their weight.
+  [[nodiscard]] std::size_t covered() const { return covered_; }
+  [[nodiscard]] Score covered_weight() const { return covered_weight_; }
   [[nodiscard]] Score kept() const { return kept_; }
   [[nodiscard]] Objective objective() const { return {value_ + kept_, quality_, -moved_}; }
   [[nodiscard]] const FitIndex& device_index() const { return device_index_; }
@@ -113,6 +116,8 @@ class State {
   FitIndex device_index_;
   FitIndex node_index_;
   std::size_t placed_ = 0;
+  std::size_t covered_ = 0;
+  Score covered_weight_ = 0;
   Score value_ = 0;
   Score kept_ = 0;  // prices of the current replicas that are placed as they were
   std::int64_t quality_ = 0;

@@ -272,5 +272,20 @@ TEST(PlannerTest, AReturnedNodeGetsNothingUntilThePlanIsImproved) {
   EXPECT_TRUE(planner.lose_node("no such node").removed.empty());
 }
 
+TEST(PlacementTest, TheSearchOfALargeClusterNeverTakesAFirstReplicaForValue) {
+  LabShape shape;
+  shape.nodes = 40;
+  shape.load = 2.5;
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    const PlanInput input = random_lab(seed, shape);
+    const Plan first = plan(input, {});
+    PlanOptions options;
+    options.steps = 3000;
+    const Plan searched = plan(input, options);
+    EXPECT_LE(searched.unplaced.size(), first.unplaced.size()) << "seed " << seed;
+    EXPECT_GT(searched.value, first.value);
+  }
+}
+
 }  // namespace
 }  // namespace aiv::test

@@ -5,6 +5,7 @@
 
 #include "brute_force.hpp"
 #include "builders.hpp"
+#include "core/placement_bound.hpp"
 #include "labs.hpp"
 
 namespace aiv::test {
@@ -79,6 +80,26 @@ RC_GTEST_PROP(PlanProperties, NoPlanOfATinyClusterBeatsBruteForceAndTheSearchRea
   RC_ASSERT(result.value <= optimum + 1e-9);
   RC_ASSERT(result.upper_bound >= optimum - 1e-9);
   RC_ASSERT(result.value >= optimum - 1e-4);
+}
+
+RC_GTEST_PROP(PlanProperties, NoBoundOfATinyClusterIsBelowBruteForceHoweverShortItsPriceSearch, ()) {
+  const PlanInput input = tiny_lab(*rc::gen::inRange<std::uint64_t>(1, 1'000'000));
+  const double optimum = best_value(input);
+  const placement::Problem problem = placement::compile(input);
+  const double slack = 1e-9 * (1 + optimum);
+  RC_ASSERT(placement::simple_bound(problem) >= optimum - slack);
+  // Aimed too low on purpose: a bound that only stops in time would pass through the optimum.
+  RC_ASSERT(placement::lagrangian_bound(problem, 0) >= optimum - slack);
+  for (const double work : {0.0, 1e4, 1e6}) RC_ASSERT(placement::market_bound(problem, 0, work) >= optimum - slack);
+}
+
+RC_GTEST_PROP(PlanProperties, NoBoundIsBelowAPlanThatALongerSearchFinds, ()) {
+  const PlanInput input = any_lab();
+  PlanOptions options;
+  options.steps = 2000;
+  const double value = plan(input, options).value;
+  const placement::Problem problem = placement::compile(input);
+  RC_ASSERT(placement::market_bound(problem, 0, 3e5) >= value * (1 - 1e-9));
 }
 
 RC_GTEST_PROP(PlanProperties, MoreMemoryNeverLowersTheOptimumOfATinyCluster, ()) {
