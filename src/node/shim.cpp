@@ -391,8 +391,9 @@ bool Shim::poll_once(std::int64_t wait_ms) {
   const int n = ::poll(fds.data(), fds.size(), static_cast<int>(std::min<std::int64_t>(wait_ms, 3'600'000)));
   if (n <= 0) return false;
   const std::size_t watched = clients_.size();
-  if (fds[2].revents != 0) read_stream(stdout_, out_lines_, true);
+  // The log first: it explains what the protocol says.
   if (fds[3].revents != 0) read_stream(stderr_, err_lines_, false);
+  if (fds[2].revents != 0) read_stream(stdout_, out_lines_, true);
   for (std::size_t i = 0; i < watched; ++i) {
     const short events = fds[4 + i].revents;
     if ((events & POLLOUT) != 0) flush(clients_[i]);

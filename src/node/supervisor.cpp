@@ -26,6 +26,7 @@ constexpr auto kReplayLimit = seconds(5);
 // Before Ready the life's own limit (core/replica_life.hpp) is what counts; afterwards nothing is left to compile.
 constexpr auto kFirstCanaryLimit = seconds(330);
 constexpr auto kCanaryLimit = seconds(60);
+constexpr auto kLogLagMax = seconds(2);
 constexpr auto kShortCall = seconds(5);
 constexpr std::size_t kEngineAnswerMax = 1024 * 1024;
 // Load time limit: three times what a slow disk (100 MB/s) would need, and never below the first start of a
@@ -188,7 +189,7 @@ net::Task<LifeAction> Supervisor::perform(LifeAction action) {
       co_return resume(LifeEvent::kTick);
     }
     case LifeDo::kProve:
-      co_return prove();
+      co_return co_await prove();
     case LifeDo::kCanary:
       net::spawn(executor_, canary(engine_), "replica.canary");
       co_return resume(LifeEvent::kTick);
@@ -445,14 +446,23 @@ void Supervisor::engine_gone(const std::string& status, std::uint64_t engine) {
   push(for_good ? LifeEvent::kExitedForGood : LifeEvent::kExited, reason, engine);
 }
 
-LifeAction Supervisor::prove() {
-  const auto proof = log_.prove(residency_expectation(spec_, view_.names));
+net::Task<LifeAction> Supervisor::prove() {
+  const auto self = shared_from_this();
+  const ResidencyExpectation expected = residency_expectation(spec_, view_.names);
+  // llama-server writes its log from a thread of its own, and the shim reads log and protocol from two pipes: "ready"
+  // can overtake the lines that prove it. What is missing may still come; what is there and wrong stays wrong.
+  const auto until = Clock::now() + kLogLagMax;
+  auto proof = log_.prove(expected);
+  while (!proof && exited_engine_ < engine_ && Clock::now() < until) {
+    co_await net::sleep_for(milliseconds(20));
+    proof = log_.prove(expected);
+  }
   if (!proof) {
     log_warn("replica.not_proved", {{"replica", spec_.id}, {"reason", proof.error().reason}});
-    return resume(LifeEvent::kNotProved, proof.error().reason);
+    co_return resume(LifeEvent::kNotProved, proof.error().reason);
   }
   measured_ = proof->measured;
-  return resume(LifeEvent::kProved);
+  co_return resume(LifeEvent::kProved);
 }
 
 // ---- talking to the engine ------------------------------------------------------------------------------

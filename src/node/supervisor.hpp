@@ -109,7 +109,7 @@ class Supervisor : public std::enable_shared_from_this<Supervisor> {
   bool take_line(const std::string& line, std::uint64_t engine);
   void take_protocol(const std::string& line, std::uint64_t engine);
   void engine_gone(const std::string& status, std::uint64_t engine);
-  LifeAction prove();
+  net::Task<LifeAction> prove();
   net::Task<> canary(std::uint64_t engine);
   net::Task<Result<std::string>> ask_engine(net::RequestHead head, std::string body,
                                             net::Clock::duration limit);
