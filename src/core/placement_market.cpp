@@ -95,8 +95,6 @@ class Market {
 
  private:
   void make_kinds() {
-    std::size_t devices = 0;
-    for (const NodeData& node : problem_.nodes) devices += node.device_count;
     const double models = static_cast<double>(std::max<std::size_t>(1, problem_.models.size()));
     const auto most = static_cast<std::size_t>(std::clamp(kOptionsPerRoundMax / models, 60.0, double{kKindsMax}));
     for (Bytes width = 1; width < (Bytes{1} << 60); width = width == 1 ? Bytes{1} << 24 : width * 2) {
