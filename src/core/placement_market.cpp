@@ -22,8 +22,8 @@ namespace aiv::placement {
 namespace {
 
 constexpr std::size_t kKindsMax = 600;        // of small clusters; large ones merge more
-constexpr double kOptionsPerRoundMax = 1.2e6;  // models * kinds
-constexpr int kRoundsMin = 20;
+constexpr double kOptionsPerRoundMax = 4e5;  // models * kinds
+constexpr int kRoundsMin = 12;
 constexpr int kRoundsMax = 500;
 // Of the price search, by trial on sites of 20 and 200 nodes: the part of the bound that is hoped to go with a step, how
 // much of the last direction is kept, and how many rounds without gain halve the hope.
@@ -96,7 +96,7 @@ class Market {
  private:
   void make_kinds() {
     const double models = static_cast<double>(std::max<std::size_t>(1, problem_.models.size()));
-    const auto most = static_cast<std::size_t>(std::clamp(kOptionsPerRoundMax / models, 60.0, double{kKindsMax}));
+    const auto most = static_cast<std::size_t>(std::clamp(kOptionsPerRoundMax / models, 40.0, double{kKindsMax}));
     for (Bytes width = 1; width < (Bytes{1} << 60); width = width == 1 ? Bytes{1} << 24 : width * 2) {
       if (group(width) <= most) return;
     }
@@ -226,7 +226,8 @@ class Market {
   // A split is as slow as its slowest kind and pays at least two overheads; its bytes cost at least the lower price of
   // two kinds of a node. Where the variant fits one device of the cheaper kind, that is no worse.
   void gather_splits(const VariantData& variant, Index v, double bytes) {
-    for (const Pair& pair : pairs_) {
+    double least = 1e300;
+    for (const Pair& pair : pairs_) {  // those with the fastest slower kind first
       if (variant.bytes > pair.room) continue;
       const Kind& slow = kinds_[pair.slow];
       const Kind& other = kinds_[pair.other];
@@ -234,6 +235,8 @@ class Market {
       if (variant.bytes <= cheap.capacity_max || !allows(variant, slow) || !allows(variant, other)) continue;
       const double cost = cheap.price * bytes + slow.price * static_cast<double>(slow.overhead) +
                           other.price * static_cast<double>(other.overhead);
+      if (cost >= least) continue;
+      least = cost;
       options_.push_back({cost, share_of(variant, slow.bandwidth), pair.slow, pair.other, v});
     }
   }
