@@ -138,6 +138,7 @@ class Run {
     ask.output_tokens = output_.value();
     ask.now_ms = ms;
     ask.random = random_.bits();
+    ask.waiting = static_cast<int>(waiting_.size()) - 1;
     const RouteDecision decision = route(ask, options, terms);
     if (decision.outcome != RouteOutcome::kChosen) return false;
     const std::size_t job = waiting_.front();

@@ -44,7 +44,7 @@ void fill_terms(const RouteAsk& ask, const RouteOption& option, RouteTerms& out)
   const double todo = std::max(0.0, ask.prompt_tokens - option.cached_tokens);
   const double per_ms = std::max(kMinRate, option.prefill_per_s) / 1000.0;
   const int batch = std::min(option.busy + 1, option.slots);
-  out.wait_ms = option.busy < option.slots ? 0.0 : option.wait_ms;
+  out.wait_ms = option.busy < option.slots ? 0.0 : option.wait_ms * (1.0 + ask.waiting);
   out.prefill_ms = todo / per_ms;
   out.decode_ms =
       ask.output_tokens * 1000.0 / (std::max(kMinRate, option.decode_per_s) * batch_factor(batch));

@@ -16,7 +16,10 @@
 //   Rationale: llama-server queues what it cannot run without limit, where nobody can cancel, move or order it.
 //
 // - "Wait for the fast one" is a legal answer, when that finishes at least 20 % sooner than the best replica with a
-//   free slot. The caller asks again at each event (slot freed, replica up or down, tick).
+//   free slot. The caller asks again at each event (slot freed, replica up or down, tick). Those who wait behind are
+//   taken to wait for the same card: its wait counts once for each of them.
+//   Rationale: else under load each head of the queue waits for the fastest card while slower ones stand idle, and
+//   the cluster serves at the speed of one card (replay of the Azure trace at load 0.7: mean 1,070 s).
 //
 // - Within 2 % of the best the choice is random (the number is passed in), so that several gateways do not herd.
 //   Cached tokens count as the time they save and as nothing more: affinity without a bound makes hot spots.
@@ -165,6 +168,7 @@ struct RouteAsk {
   double output_tokens = 0;
   std::int64_t now_ms = 0;
   std::uint64_t random = 0;
+  int waiting = 0;  // others that wait for a slot of the same model
 };
 
 struct RouteTerms {

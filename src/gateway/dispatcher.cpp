@@ -126,7 +126,8 @@ Dispatcher::Choice Dispatcher::choose(const Demand& demand) {
   const RouteAsk ask{.prompt_tokens = expected_prompt(demand),
                      .output_tokens = expected_output(demand),
                      .now_ms = now,
-                     .random = random_};
+                     .random = random_,
+                     .waiting = std::max(0, model.queue.size() - 1)};
   const RouteDecision decision = route(ask, options_, terms_);
   return {decision.outcome, decision.index, all_unreachable};
 }

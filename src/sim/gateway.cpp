@@ -162,6 +162,7 @@ RouteDecision Gateway::choose(const Model& model, const Request& request) {
   ask.output_tokens = model.output_tokens.value();
   ask.now_ms = world_.now();
   ask.random = world_.random().bits();
+  ask.waiting = std::max(0, model.queue.size() - 1);
   return route(ask, options_, terms_);
 }
 
