@@ -3,7 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import { Cluster } from './cluster.mjs';
 
 // A hanging request is a failure of that test, not of the whole run.
-const TEST_TIMEOUT_MS = 90_000;
+const TEST_TIMEOUT_MS = 150_000;
 
 export function withCluster(name, options, define) {
   describe(name, { concurrency: false }, () => {
