@@ -18,6 +18,7 @@ constexpr std::size_t kWriteBatch = 256 * 1024;
 constexpr auto kWriteStall = seconds(30);
 // A frame of a large body must not hold tokens of other streams up for long.
 constexpr std::uint32_t kMaxFrame = 16384;
+constexpr std::uint64_t kResetsMax = 1'000'000;  // at once, and again each second
 
 struct Stream {
   explicit Stream(Executor executor) : readable(executor), writable(executor) {}
@@ -25,7 +26,7 @@ struct Stream {
   // What has arrived.
   std::string in;
   std::size_t in_taken = 0;
-  Headers headers;       // of the head; pseudo headers apart
+  Headers headers;  // of the head; pseudo headers apart
   Headers trailers;
   std::string method, path, query;
   int status = 0;
@@ -147,11 +148,12 @@ class Connection final : public H2Connection {
   Result<> start_request(const StreamState& stream);
 
   static int on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* self);
-  static int on_header(nghttp2_session*, const nghttp2_frame* frame, const std::uint8_t* name, std::size_t name_size,
-                       const std::uint8_t* value, std::size_t value_size, std::uint8_t, void* self);
+  static int on_header(nghttp2_session*, const nghttp2_frame* frame, const std::uint8_t* name,
+                       std::size_t name_size, const std::uint8_t* value, std::size_t value_size, std::uint8_t,
+                       void* self);
   static int on_frame(nghttp2_session*, const nghttp2_frame* frame, void* self);
-  static int on_data(nghttp2_session*, std::uint8_t, std::int32_t id, const std::uint8_t* data, std::size_t size,
-                     void* self);
+  static int on_data(nghttp2_session*, std::uint8_t, std::int32_t id, const std::uint8_t* data,
+                     std::size_t size, void* self);
   static int on_close(nghttp2_session*, std::int32_t id, std::uint32_t code, void* self);
   static ssize_t read_source(nghttp2_session*, std::int32_t id, std::uint8_t* buffer, std::size_t size,
                              std::uint32_t* flags, nghttp2_data_source*, void* self);
@@ -189,6 +191,10 @@ void Connection::prepare(Executor executor) {
   AIV_ASSERT(nghttp2_option_new(&options) == 0);
   nghttp2_option_set_no_auto_window_update(options, 1);
   nghttp2_option_set_peer_max_concurrent_streams(options, 1U << 20U);
+  // nghttp2 answers a burst of 1,000 RST_STREAM frames with GOAWAY, against attacks by strangers
+  // (CVE-2023-44487). On our links a reset is a client that left: a thousand readers who close their tabs
+  // must not take a node away.
+  nghttp2_option_set_stream_reset_rate_limit(options, kResetsMax, kResetsMax);
   const int made = server_ ? nghttp2_session_server_new2(&session_, callbacks, this, options)
                            : nghttp2_session_client_new2(&session_, callbacks, this, options);
   nghttp2_option_del(options);
@@ -223,8 +229,8 @@ Task<Error> Connection::run() {
       break;
     }
     last_read_ = Clock::now();
-    const ssize_t used =
-        nghttp2_session_mem_recv(session_, reinterpret_cast<const std::uint8_t*>(buffer.data()), buffer.size());
+    const ssize_t used = nghttp2_session_mem_recv(
+        session_, reinterpret_cast<const std::uint8_t*>(buffer.data()), buffer.size());
     if (used < 0) {
       reason = fmt::format("HTTP/2 protocol error: {}", nghttp2_strerror(static_cast<int>(used)));
       break;
@@ -317,7 +323,8 @@ void Connection::close_stream(const StreamState& stream, std::uint32_t code, std
 
 Error Connection::why(const Stream& stream) const {
   if (stream.cancelled) return {ErrorCode::kCancelled, "cancelled by us", stream_->peer()};
-  if (stream.error_code == NGHTTP2_REFUSED_STREAM) return {ErrorCode::kRefused, "the peer refused", stream_->peer()};
+  if (stream.error_code == NGHTTP2_REFUSED_STREAM)
+    return {ErrorCode::kRefused, "the peer refused", stream_->peer()};
   std::string reason = stream.close_reason;
   if (reason.empty()) {
     reason = fmt::format("the stream was reset ({})", nghttp2_http2_strerror(stream.error_code));
@@ -339,8 +346,8 @@ int Connection::on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, v
 }
 
 int Connection::on_header(nghttp2_session*, const nghttp2_frame* frame, const std::uint8_t* name,
-                          std::size_t name_size, const std::uint8_t* value, std::size_t value_size, std::uint8_t,
-                          void* self) {
+                          std::size_t name_size, const std::uint8_t* value, std::size_t value_size,
+                          std::uint8_t, void* self) {
   auto* me = static_cast<Connection*>(self);
   const StreamState stream = me->find(frame->hd.stream_id);
   if (!stream) return 0;
@@ -383,7 +390,8 @@ int Connection::on_frame(nghttp2_session* session, const nghttp2_frame* frame, v
   if (ends) stream->in_ended = true;
   if (first_head || ends) stream->readable.notify();
   if (first_head && me->server_) {
-    auto exchange = std::make_shared<ServerSide>(std::static_pointer_cast<Connection>(me->shared_from_this()), stream);
+    auto exchange =
+        std::make_shared<ServerSide>(std::static_pointer_cast<Connection>(me->shared_from_this()), stream);
     if (me->draining_ || !me->handler_) {
       nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_REFUSED_STREAM);
       return 0;
@@ -417,8 +425,8 @@ int Connection::on_close(nghttp2_session*, std::int32_t id, std::uint32_t code, 
   return 0;
 }
 
-ssize_t Connection::read_source(nghttp2_session* session, std::int32_t id, std::uint8_t* buffer, std::size_t size,
-                                std::uint32_t* flags, nghttp2_data_source*, void* self) {
+ssize_t Connection::read_source(nghttp2_session* session, std::int32_t id, std::uint8_t* buffer,
+                                std::size_t size, std::uint32_t* flags, nghttp2_data_source*, void* self) {
   auto* me = static_cast<Connection*>(self);
   const StreamState stream = me->find(id);
   if (!stream) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -467,7 +475,8 @@ Task<Result<bool>> Connection::take(StreamState stream, std::string& out, Clock:
     }
     if (stream->in_ended) co_return false;
     if (stream->closed || stream->cancelled) co_return std::unexpected(why(*stream));
-    if (Clock::now() >= deadline) co_return fail(ErrorCode::kTimeout, "nothing arrived in time", stream_->peer());
+    if (Clock::now() >= deadline)
+      co_return fail(ErrorCode::kTimeout, "nothing arrived in time", stream_->peer());
     co_await stream->readable.wait_until(deadline);
   }
 }
@@ -562,7 +571,9 @@ ServerSide::~ServerSide() {
   if (!stream_->out_ended) connection_->reset(stream_, NGHTTP2_INTERNAL_ERROR);
 }
 
-std::string ServerSide::peer() const { return connection_->stream().peer(); }
+std::string ServerSide::peer() const {
+  return connection_->stream().peer();
+}
 
 Task<Result<bool>> ServerSide::read_some(std::string& out) {
   co_return co_await connection_->take(stream_, out, Clock::time_point::max());
@@ -582,7 +593,8 @@ Task<Result<>> ServerSide::write(std::string_view bytes) {
 Task<Result<>> ServerSide::finish(Headers trailers) {
   stream_->on_gone = nullptr;
   connection_->end_output(stream_, std::move(trailers));
-  if (stream_->closed && stream_->error_code != NGHTTP2_NO_ERROR) co_return std::unexpected(connection_->why(*stream_));
+  if (stream_->closed && stream_->error_code != NGHTTP2_NO_ERROR)
+    co_return std::unexpected(connection_->why(*stream_));
   co_return Result<>{};
 }
 

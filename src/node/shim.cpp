@@ -26,6 +26,8 @@
 namespace aiv::node {
 namespace {
 
+// Of 16 KiB each in one turn: an engine that floods its log must not keep the agent's commands waiting.
+constexpr int kLogReadsMax = 64;
 constexpr std::size_t kLineBytesMax = 64 * 1024;  // longer lines are cut
 constexpr std::size_t kKeptLogBytesMax =
     256 * 1024;  // start of the log, replayed to an agent; a load writes 15 KiB
@@ -223,7 +225,8 @@ class Shim {
   void command(Client& client, std::string_view line);
   void flush(Client& client);
   void drop(Client& client);
-  void read_stream(int& fd, LineSplitter& splitter, bool is_stdout);
+  // False when nothing was there.
+  bool read_stream(int& fd, LineSplitter& splitter, bool is_stdout);
   void stdout_line(std::string_view line);
   void log_line(std::string_view line);
   void tell(std::string_view kind, std::string_view text, bool is_log);
@@ -231,7 +234,8 @@ class Shim {
   void terminate();
   void check_time();
   [[nodiscard]] std::int64_t next_wake() const;
-  // An agent that started this shim connects at once. One that died before it did knows nothing of this engine.
+  // An agent that started this shim connects at once. One that died before it did knows nothing of this
+  // engine.
   [[nodiscard]] std::int64_t alone_limit() const {
     return had_client_ ? options_.orphan_limit_ms : std::min(options_.orphan_limit_ms, kFirstAgentMs);
   }
@@ -391,9 +395,13 @@ bool Shim::poll_once(std::int64_t wait_ms) {
   const int n = ::poll(fds.data(), fds.size(), static_cast<int>(std::min<std::int64_t>(wait_ms, 3'600'000)));
   if (n <= 0) return false;
   const std::size_t watched = clients_.size();
-  // The log first: it explains what the protocol says.
-  if (fds[3].revents != 0) read_stream(stderr_, err_lines_, false);
-  if (fds[2].revents != 0) read_stream(stdout_, out_lines_, true);
+  // The log first, and all of it: the engine writes its buffers there before it says "ready" on stdout, and
+  // the proof is made at that word.
+  const bool spoke = fds[2].revents != 0;
+  bool more = spoke || fds[3].revents != 0;
+  for (int reads = 0; more && stderr_ >= 0 && reads < kLogReadsMax; ++reads)
+    more = read_stream(stderr_, err_lines_, false);
+  if (spoke) read_stream(stdout_, out_lines_, true);
   for (std::size_t i = 0; i < watched; ++i) {
     const short events = fds[4 + i].revents;
     if ((events & POLLOUT) != 0) flush(clients_[i]);
@@ -412,14 +420,14 @@ void Shim::reap() {
   if (!exited_ && ::waitpid(pid_, &status_, WNOHANG) == pid_) exited_ = true;
 }
 
-void Shim::read_stream(int& fd, LineSplitter& splitter, bool is_stdout) {
+bool Shim::read_stream(int& fd, LineSplitter& splitter, bool is_stdout) {
   char buffer[16 * 1024];
   const ssize_t n = ::read(fd, buffer, sizeof buffer);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return false;
   if (n <= 0) {
     ::close(fd);
     fd = -1;
-    return;
+    return false;
   }
   splitter.feed(std::string_view(buffer, static_cast<std::size_t>(n)), [&](std::string_view line) {
     if (is_stdout)
@@ -427,6 +435,7 @@ void Shim::read_stream(int& fd, LineSplitter& splitter, bool is_stdout) {
     else
       log_line(line);
   });
+  return true;
 }
 
 void Shim::stdout_line(std::string_view line) {

@@ -19,9 +19,13 @@ struct Pair {
 // g++ 12 cannot compile initializer lists inside co_await expressions, hence the named values.
 const ResponseHead kOk{200, {}};
 const Headers kComplete{{"aiv-end", "complete"}};
-RequestHead request(std::string method, std::string path) { return {std::move(method), std::move(path), "", {}}; }
+RequestHead request(std::string method, std::string path) {
+  return {std::move(method), std::move(path), "", {}};
+}
 
-Task<> run_connection(H2Ptr connection) { co_await connection->run(); }
+Task<> run_connection(H2Ptr connection) {
+  co_await connection->run();
+}
 
 // "/echo" gives the body back; "/many" writes until told to stop; "/hang" waits; "/abort" breaks off.
 Task<> serve(ExchangePtr exchange, Pair* pair, Executor executor) {
@@ -80,7 +84,8 @@ Task<std::string> fetch(H2Ptr client, std::string path, std::string body) {
   if (!head) co_return "head: " + head.error().reason;
   const auto answer = co_await (*exchange)->read_body(64 << 20, soon());
   if (!answer) co_return "broken";
-  co_return std::to_string(head->status) + " " + *answer + " " + header_or((*exchange)->trailers(), "aiv-end", "-");
+  co_return std::to_string(head->status) + " " + *answer + " " +
+      header_or((*exchange)->trailers(), "aiv-end", "-");
 }
 
 TEST(H2, LargeBodiesGoThereAndBackWithTheirTrailer) {
@@ -123,12 +128,39 @@ TEST(H2, LeavingAnExchangeReachesTheServerAtOnce) {
   });
 }
 
+TEST(H2, ThousandsWhoLeaveAtOnceDoNotEndTheConnection) {
+  run([](Executor executor) -> Task<> {
+    test::TempDir dir;
+    auto pair = co_await connect(executor, dir.path() + "/s");
+    constexpr int kBatch = 100;
+    constexpr int kBatches = 30;  // nghttp2 by itself says GOAWAY after 1,000 resets
+    for (int batch = 0; batch < kBatches && pair->client->open_for_requests(); ++batch) {
+      {
+        std::vector<ClientExchangePtr> exchanges;
+        for (int i = 0; i < kBatch; ++i) {
+          auto exchange = co_await pair->client->open(request("GET", "/hang"), "");
+          if (exchange) exchanges.push_back(*exchange);
+        }
+        for (int i = 0; i < 500 && pair->running < kBatch; ++i) co_await sleep_for(milliseconds(1));
+      }
+      for (int i = 0; i < 500 && pair->running > 0; ++i) co_await sleep_for(milliseconds(1));
+    }
+    EXPECT_EQ(pair->gone, kBatch * kBatches);
+    EXPECT_TRUE(pair->client->open_for_requests());
+    const std::string answer = co_await fetch(pair->client, "/echo", "still here");
+    EXPECT_EQ(answer, "200 still here complete");
+    pair->client->close("test over");
+    co_await sleep_for(milliseconds(20));
+  });
+}
+
 TEST(H2, AReaderThatTakesNothingHoldsUpOnlyItsOwnStream) {
   run([](Executor executor) -> Task<> {
     test::TempDir dir;
     auto pair = co_await connect(executor, dir.path() + "/s");
     std::vector<ClientExchangePtr> slow;
-    for (int i = 0; i < 100; ++i) {  // far more than the connection's window would hold if its credit stayed away
+    for (int i = 0; i < 100;
+         ++i) {  // far more than the connection's window would hold if its credit stayed away
       auto exchange = co_await pair->client->open(request("GET", "/many"), "");
       EXPECT_TRUE(exchange);
       if (exchange) slow.push_back(*exchange);
