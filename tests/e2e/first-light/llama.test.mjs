@@ -134,7 +134,9 @@ if (missing) {
     });
 
     test('kill -9 of the agent: engines go on with the same pids', async (cluster) => {
-      const before = (await cluster.replicas()).filter((r) => r.state === 'ready').map((r) => r.pid).sort();
+      const ready = async () => (await cluster.replicas()).filter((r) => r.state === 'ready').map((r) => r.pid).sort();
+      await waitFor('what was disturbed before is ready again', async () => (await ready()).length >= 2, { timeoutMs: 60_000 });
+      const before = await ready();
       for (const node of ['n1', 'n2']) {
         await killHard(cluster.agentPid(node));
         const back = await waitFor('the agent is back', () => cluster.agentPid(node), { timeoutMs: 1500 }).catch(() => null);
