@@ -216,10 +216,10 @@ TEST_F(EngineOnVgpu, memory_of_another_program_cannot_be_had) {
   const std::string gpu = uuid_of(*gpus, 0);
   ASSERT_TRUE(gpus->set_foreign(gpu, 120 * kMib, "student7"));
   EXPECT_THAT(list_devices(*gpus, {gpu}), HasSubstr("(128 MiB, 8 MiB free)"));
-  const auto refused = serve(*gpus, {gpu}, 65536);
+  const auto refused = serve(*gpus, {gpu}, 16384);
   EXPECT_EQ(refused->wait(), 1) << refused->log();
   ASSERT_TRUE(gpus->set_foreign(gpu, 0, "student7"));
-  const auto accepted = serve(*gpus, {gpu}, 65536);
+  const auto accepted = serve(*gpus, {gpu}, 16384);
   EXPECT_TRUE(accepted->wait_for_log(kListening)) << accepted->log();
 }
 
