@@ -168,6 +168,14 @@ ApiReply reply_error(const Error& error, std::string_view code, std::string_view
   return reply;
 }
 
+ApiReply reply_changed(const char* key, const std::string& value, const Result<std::int64_t>& revision) {
+  if (!revision) return reply_error(revision.error());
+  Json body;
+  body[key] = value;
+  body["revision"] = *revision;
+  return ApiReply{200, std::move(body)};
+}
+
 ApiReply reply_list(const ApiContext& context, Json items) {
   ApiReply reply;
   reply.body["items"] = std::move(items);

@@ -69,6 +69,8 @@ inline constexpr std::size_t kApiBodyBytesMax = 1024 * 1024;
 // ---- for handlers ----------------------------------------------------------------------------------------
 
 [[nodiscard]] ApiReply reply_error(const Error& error, std::string_view code = {}, std::string_view try_this = {});
+// What a change that shows no object answers: {KEY: value, "revision"}, or why it was not stored.
+[[nodiscard]] ApiReply reply_changed(const char* key, const std::string& value, const Result<std::int64_t>& revision);
 [[nodiscard]] ApiReply reply_list(const ApiContext& context, Json items);
 [[nodiscard]] Json openapi_document();
 

@@ -136,11 +136,7 @@ net::Task<ApiReply> delete_key(ApiContext& context, ApiRequest request) {
   change.action = "key.deleted";
   change.object = "key/" + id;
   auto stored = co_await cluster.change(std::move(change));
-  if (!stored) co_return reply_error(stored.error());
-  Json body;
-  body["id"] = id;
-  body["revision"] = *stored;
-  co_return ApiReply{200, std::move(body)};
+  co_return reply_changed("id", id, stored);
 }
 
 net::Task<ApiReply> patch_node(ApiContext& context, ApiRequest request) {
@@ -197,11 +193,7 @@ net::Task<ApiReply> delete_node(ApiContext& context, ApiRequest request) {
   change.action = "node.removed";
   change.object = "node/" + id;
   auto stored = co_await cluster.change(std::move(change));
-  if (!stored) co_return reply_error(stored.error());
-  Json body;
-  body["id"] = id;
-  body["revision"] = *stored;
-  co_return ApiReply{200, std::move(body)};
+  co_return reply_changed("id", id, stored);
 }
 
 }  // namespace handlers

@@ -284,11 +284,7 @@ net::Task<ApiReply> delete_deployment(ApiContext& context, ApiRequest request) {
   if (!stored && stored.error().code == ErrorCode::kConflict) {
     co_return conflict_of(cluster, name, stored.error().reason);
   }
-  if (!stored) co_return reply_error(stored.error());
-  Json body;
-  body["name"] = name;
-  body["revision"] = *stored;
-  co_return ApiReply{200, std::move(body)};
+  co_return reply_changed("name", name, stored);
 }
 
 }  // namespace handlers

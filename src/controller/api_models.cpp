@@ -222,11 +222,7 @@ net::Task<ApiReply> delete_model(ApiContext& context, ApiRequest request) {
   change.action = "model.removed";
   change.object = "model/" + id;
   auto stored = co_await context.cluster.change(std::move(change));
-  if (!stored) co_return reply_error(stored.error());
-  Json body;
-  body["id"] = id;
-  body["revision"] = *stored;
-  co_return ApiReply{200, std::move(body)};
+  co_return reply_changed("id", id, stored);
 }
 
 }  // namespace handlers
