@@ -9,7 +9,6 @@
 namespace aiv::gateway {
 namespace {
 
-constexpr std::size_t kMessageMax = 2000;
 constexpr std::size_t kModelsListed = 20;
 
 void append_nullable(std::string& out, std::string_view text) {
@@ -94,7 +93,7 @@ void append_json_string(std::string& out, std::string_view text) {
 
 std::string openai_error_body(const ApiError& error) {
   std::string out = "{\"error\":{\"message\":";
-  append_json_string(out, std::string_view(error.message).substr(0, kMessageMax));
+  append_json_string(out, std::string_view(error.message).substr(0, kErrorMessageBytesMax));
   out += ",\"type\":";
   append_json_string(out, error.type);
   out += ",\"param\":";

@@ -11,6 +11,8 @@
 
 namespace aiv::gateway {
 
+inline constexpr std::size_t kErrorMessageBytesMax = 2000;
+
 struct ApiError {
   int status = 500;
   std::string type = "api_error";

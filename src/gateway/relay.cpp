@@ -93,6 +93,7 @@ net::Task<RelayResult> Relay::run() {
 
 // Nothing of it has left, so the next attempt starts from nothing.
 void Relay::forget_attempt() {
+  if (call_.form) call_.form->forget();
   in_.clear();
   engine_error_.clear();
   tokens_ = 0;
@@ -202,7 +203,13 @@ net::Task<Relay::Step> Relay::relay_whole(net::ClientExchangePtr upstream) {
   result_.end = std::string(find_json_string(*body, "finish_reason").value_or("stop"));
   result_.first_token_ms = ms_between(call_.arrived, Clock::now());
   std::string out;
-  append_with_model(out, *body, call_.request.model);
+  if (call_.form) {
+    auto formed = call_.form->whole(*body);
+    if (!formed) co_return failed(formed.error().reason);
+    out = std::move(*formed);
+  } else {
+    append_with_model(out, *body, call_.request.model);
+  }
   net::ResponseHead head{200, answer_headers()};
   head.headers.push_back({"content-type", "application/json"});
   result_.status = 200;
@@ -282,19 +289,29 @@ bool Relay::scan_events() {
     if (kind == SseEvent::kDone) {
       done_ = true;
     } else {
-      pass_event(event);
-      if (kind == SseEvent::kToken) ++tokens_;
-      if (kind == SseEvent::kFinish) result_.end = std::string(find_json_string(event, "finish_reason").value_or(""));
-      if (kind != SseEvent::kToken) learn(event_data(event));
-      if (rename_) {
-        leave_out(whole_ + size);
-        append_with_model(out_, event, call_.request.model);
-      }
+      note_event(event, kind);
+    }
+    if (call_.form) {
+      leave_out(whole_ + size);
+      if (done_) call_.form->done(out_);
+      if (!done_) call_.form->event(out_, event_data(event));
+    } else if (rename_) {
+      leave_out(whole_ + size);
+      append_with_model(out_, event, call_.request.model);
     }
     whole_ += size;
   }
   if (copied_) out_.append(in.substr(run, whole_ - run));
   return sound;
+}
+
+void Relay::note_event(std::string_view event, SseEvent kind) {
+  // Progress of the prompt, which only a form asks for, is no token.
+  if (call_.form && find_json_value(event, "prompt_progress") != std::string_view::npos) return;
+  pass_event(event);
+  if (kind == SseEvent::kToken) ++tokens_;
+  if (kind == SseEvent::kFinish) result_.end = std::string(find_json_string(event, "finish_reason").value_or(""));
+  if (kind != SseEvent::kToken) learn(event_data(event));
 }
 
 void Relay::pass_event(std::string_view event) {
@@ -361,7 +378,10 @@ net::Task<bool> Relay::send(std::string_view bytes) {
 
 net::Task<> Relay::life_sign() {
   if (!call_.request.stream || presence_->gone || Clock::now() < next_life_sign()) co_return;
-  co_await send(": keep-alive\n\n");
+  std::string sign;
+  if (call_.form) call_.form->life_sign(sign);
+  if (!call_.form) sign = ": keep-alive\n\n";
+  co_await send(sign);
 }
 
 net::Task<Relay::Step> Relay::stream_failed(std::string reason) {
@@ -384,17 +404,18 @@ net::Task<> Relay::fail_with(ApiError error) {
   metrics_.failures_by_code[result_.end] += 1;
   if (retrying_) metrics_.failovers_failed += 1;
   if (head_sent_) {
-    const bool sent = co_await send(openai_error_event(error));
+    const std::string event = call_.form ? call_.form->error_event(error) : openai_error_event(error);
+    const bool sent = co_await send(event);
     if (sent) {
       const Result<> finished = co_await call_.exchange->finish();
       static_cast<void>(finished);
     }
     co_return;
   }
-  result_.status = error.status;
-  net::ResponseHead head{error.status, answer_headers()};
+  result_.status = error_status(family(), error);
+  net::ResponseHead head{result_.status, answer_headers()};
   for (net::Header& header : error_headers(error)) head.headers.push_back(std::move(header));
-  const Result<> sent = co_await call_.exchange->respond(std::move(head), openai_error_body(error));
+  const Result<> sent = co_await call_.exchange->respond(std::move(head), error_body(family(), error, call_.request_id));
   static_cast<void>(sent);
 }
 
@@ -468,7 +489,7 @@ net::Headers Relay::answer_headers() const {
 
 net::ResponseHead Relay::stream_head() const {
   net::ResponseHead head{200, answer_headers()};
-  head.headers.push_back({"content-type", "text/event-stream"});
+  head.headers.push_back({"content-type", std::string(call_.form ? call_.form->stream_type() : "text/event-stream")});
   head.headers.push_back({"cache-control", "no-cache"});
   head.headers.push_back({"x-accel-buffering", "no"});
   return head;

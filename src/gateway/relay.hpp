@@ -15,6 +15,7 @@
 #include <string>
 
 #include "core/openai_request.hpp"
+#include "gateway/api/answer_form.hpp"
 #include "gateway/auth.hpp"
 #include "gateway/sse.hpp"
 #include "gateway/state.hpp"
@@ -37,6 +38,7 @@ struct InferenceCall {
   net::Clock::time_point arrived;
   net::Headers headers;  // of every answer (x-request-id ...)
   bool debug = false;    // say which replica answered
+  std::shared_ptr<AnswerForm> form;  // nullptr: the answer is OpenAI's and passes as it came
 };
 
 struct RelayResult {
@@ -80,6 +82,7 @@ class Relay {
   net::Task<> fail_with(ApiError error);
 
   bool scan_events();  // false: an error event came
+  void note_event(std::string_view event, SseEvent kind);
   void pass_event(std::string_view event);
   void learn(std::string_view json);
   void sample_pace(net::Clock::time_point now);
@@ -90,6 +93,7 @@ class Relay {
   Step cancelled();
   net::ResponseHead stream_head() const;
   net::Headers answer_headers() const;
+  [[nodiscard]] ApiFamily family() const { return call_.form ? call_.form->family() : ApiFamily::kOpenAi; }
   [[nodiscard]] net::Clock::time_point next_life_sign() const;
   [[nodiscard]] net::Clock::duration first_limit() const;
   [[nodiscard]] net::Clock::duration stall_limit() const;
