@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
+#include <openssl/sha.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -19,10 +20,10 @@ using DigestContext = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
 std::string hex_of(const unsigned char* bytes, std::size_t count) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string out;
-  out.reserve(2 * count);
+  out.resize(2 * count);
   for (std::size_t i = 0; i < count; ++i) {
-    out += kDigits[bytes[i] >> 4U];
-    out += kDigits[bytes[i] & 15U];
+    out[2 * i] = kDigits[bytes[i] >> 4U];
+    out[2 * i + 1] = kDigits[bytes[i] & 15U];
   }
   return out;
 }
@@ -47,9 +48,10 @@ void random_bytes(unsigned char* out, std::size_t count) {
 }  // namespace
 
 std::string sha256_hex(std::string_view data) {
-  const DigestContext context = start_sha256();
-  AIV_ASSERT(EVP_DigestUpdate(context.get(), data.data(), data.size()) == 1);
-  return finish_hex(context.get());
+  // The one-shot form: setting up a digest object costs several times the hash of a key.
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest;
+  SHA256(reinterpret_cast<const unsigned char*>(data.data()), data.size(), digest.data());
+  return hex_of(digest.data(), digest.size());
 }
 
 Result<std::string> sha256_file_hex(const std::string& path) {

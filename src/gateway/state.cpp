@@ -1,7 +1,5 @@
 #include "gateway/state.hpp"
 
-#include <fmt/format.h>
-
 namespace aiv::gateway {
 
 GatewayState::GatewayState(net::Executor loop, GatewayOptions settings)
@@ -20,7 +18,10 @@ std::string GatewayState::next_request_id() {
   std::uint64_t z = request_seed + ++request_count * 0x9e3779b97f4a7c15ULL;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  return fmt::format("req-{:016x}", z ^ (z >> 31));
+  z ^= z >> 31;
+  std::string id = "req-0000000000000000";
+  for (std::size_t at = id.size(); z != 0; z >>= 4) id[--at] = "0123456789abcdef"[z & 15];
+  return id;
 }
 
 }  // namespace aiv::gateway

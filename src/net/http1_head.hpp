@@ -32,6 +32,9 @@ struct HeadRefusal {
 // Where the head ends (just past the empty line), npos if it is not complete yet.
 std::size_t find_head_end(std::string_view raw);
 
+// Whether `text` may stand as a header's value: no control characters but the tab.
+bool is_field_value(std::string_view text);
+
 // `raw` is the head including its empty line. RFC 9112, with no leniency: bare LF or CR, obs-fold, white space
 // before the colon, control or 8-bit bytes, repeated or mixed Content-Length and Transfer-Encoding, any coding but
 // exactly "chunked", TE on HTTP/1.0, no or two Hosts, path tricks ("..", %2f, %00) are refused.

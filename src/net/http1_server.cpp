@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <array>
+#include <charconv>
 #include <list>
 #include <map>
 
@@ -43,6 +45,12 @@ std::string_view reason_phrase(int status) {
     case 505: return "HTTP Version Not Supported";
     default: return "Status";
   }
+}
+
+void append_number(std::string& out, std::uint64_t value, int base = 10) {
+  std::array<char, 20> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value, base).ptr;
+  out.append(digits.data(), end);
 }
 
 struct ServerState;
@@ -186,11 +194,16 @@ Task<Result<>> Exchange::start(ResponseHead head) {
   AIV_ASSERT(!started_);
   started_ = true;
   bodiless_ = request_.head.method == "HEAD" || head.status == 204 || head.status == 304;
-  head_ = fmt::format("HTTP/1.1 {} {}\r\n", head.status, reason_phrase(head.status));
+  head_.reserve(512);
+  head_ = "HTTP/1.1 ";
+  append_number(head_, static_cast<std::uint64_t>(head.status));
+  head_ += ' ';
+  head_ += reason_phrase(head.status);
+  head_ += "\r\n";
   bool has_length = false;
   for (const Header& header : head.headers) {
     // A value with CR, LF or NUL would end the head early (response splitting): it is our own fault, so it is dropped.
-    if (header.value.find_first_of(std::string_view("\r\n\0", 3)) != std::string::npos) continue;
+    if (!is_field_value(header.value)) continue;
     has_length = has_length || header.name == "content-length";
     head_ += header.name;
     head_ += ": ";
@@ -221,7 +234,8 @@ Task<Result<>> Exchange::write(std::string_view bytes) {
   if (bodiless_) bytes = {};
   std::string framed = std::exchange(head_, {});
   if (chunked_ && !bytes.empty()) {
-    framed += fmt::format("{:x}\r\n", bytes.size());
+    append_number(framed, bytes.size(), 16);
+    framed += "\r\n";
     framed += bytes;
     framed += "\r\n";
   } else {
