@@ -11,25 +11,40 @@ constexpr std::int64_t kAnswerLimitMs = 5'000;
 constexpr std::size_t kWritesPerTxn = 64;
 
 bool is_write(const Command& command) {
-  return std::holds_alternative<command::SavePlacement>(command) || std::holds_alternative<command::ErasePlacement>(command);
+  return std::holds_alternative<command::SavePlacement>(command) ||
+         std::holds_alternative<command::ErasePlacement>(command);
 }
 
 }  // namespace
 
-void Controller::later(std::function<void()> action) {
+void Controller::later(From from, std::function<void()> action) {
   if (!alive_) return;
-  if (stopped_) while_stopped_.push_back(std::move(action));
-  else action();
+  Backlog& backlog = backlog_[from];
+  if (!stopped_ && backlog.actions.empty()) return action();
+  backlog.actions.push_back(std::move(action));
 }
 
 void Controller::go_on() {
   if (!stopped_) return;
   stopped_ = false;
-  std::vector<std::function<void()>> actions;
-  actions.swap(while_stopped_);
-  for (auto& action : actions) {
-    world_.queue().after(world_.random().between(0, 20), [this, action = std::move(action)] { later(action); });
-  }
+  for (const From from : {From::kGateway, From::kStore, From::kTimer}) drain(from);
+}
+
+void Controller::drain(From from) {
+  if (backlog_[from].draining || backlog_[from].actions.empty()) return;
+  backlog_[from].draining = true;
+  const std::int64_t wait = world_.random().between(0, from == From::kTimer ? 20 : 2);
+  world_.queue().after(wait, [this, from] {
+    Backlog& backlog = backlog_[from];
+    backlog.draining = false;
+    if (stopped_ || !alive_ || backlog.actions.empty()) return;
+    // All of one turn: a burst is read in one go, and what comes while it is worked on waits for its place.
+    std::deque<std::function<void()>> turn;
+    turn.swap(backlog.actions);
+    for (auto& action : turn) {
+      if (alive_) action();
+    }
+  });
 }
 
 void Controller::start() {
@@ -61,7 +76,8 @@ void Controller::load(std::int64_t epoch) {
     record.draining = node.draining;
   }
   loaded_ = true;
-  world_.say(name_, "leads with epoch " + std::to_string(epoch) + ", " + std::to_string(stored.placements.size()) + " placements");
+  world_.say(name_, "leads with epoch " + std::to_string(epoch) + ", " +
+                        std::to_string(stored.placements.size()) + " placements");
   take(event::Start{});
   for (const auto& node : world_.nodes()) {
     if (node->linked && world_.gateway().alive()) link_up(node->id());
@@ -71,7 +87,7 @@ void Controller::load(std::int64_t epoch) {
 
 void Controller::tick(std::int64_t due_ms) {
   world_.queue().at(due_ms, [this] {
-    later([this] {
+    later(From::kTimer, [this] {
       if (!leads()) return;
       take(event::Tick{gateway_heard_});
       tick(world_.now() + kTickMs);
@@ -82,7 +98,7 @@ void Controller::tick(std::int64_t due_ms) {
 // ---- what it hears --------------------------------------------------------------------------------------
 
 void Controller::link_up(const std::string& node) {
-  later([this, node] {
+  later(From::kGateway, [this, node] {
     if (!leads()) return;
     sessions_[node] = Session{true, {}, false, next_session_++};
     take(event::LinkUp{node});
@@ -94,20 +110,20 @@ void Controller::link_up(const std::string& node) {
 }
 
 void Controller::link_down(const std::string& node, bool goodbye) {
-  later([this, node, goodbye] {
+  later(From::kGateway, [this, node, goodbye] {
     if (!leads() || sessions_.erase(node) == 0) return;
     take(event::LinkDown{node, goodbye});
   });
 }
 
 void Controller::heartbeat(const std::string& node) {
-  later([this, node] {
+  later(From::kGateway, [this, node] {
     if (leads() && sessions_.contains(node)) take(event::Heartbeat{node});
   });
 }
 
 void Controller::observed(const NodeObserved& document) {
-  later([this, document] {
+  later(From::kGateway, [this, document] {
     if (!leads() || !sessions_.contains(document.node)) return;
     world_.checks().heard(state_.epoch, document);
     take(event::Observed{document});
@@ -115,7 +131,7 @@ void Controller::observed(const NodeObserved& document) {
 }
 
 void Controller::gateway_lost() {
-  later([this] {
+  later(From::kGateway, [this] {
     gateway_heard_ = false;
     sessions_.clear();
     routes_in_flight_ = false;
@@ -123,7 +139,7 @@ void Controller::gateway_lost() {
 }
 
 void Controller::gateway_back() {
-  later([this] {
+  later(From::kGateway, [this] {
     gateway_heard_ = true;
     routes_sent_ = {};
     push_routes();
@@ -159,12 +175,14 @@ void Controller::plant(std::vector<Command>& commands) {
     if (routes != nullptr && world_.plant() == Plant::kRouteUnready) {
       for (RouteModel& model : routes->table.models) {
         for (const auto& [id, placement] : state_.placements) {
-          if (placement.spec.deployment == model.name) model.replicas.push_back({id, placement.node, 1, 1.0, false});
+          if (placement.spec.deployment == model.name)
+            model.replicas.push_back({id, placement.node, 1, 1.0, false});
         }
       }
     }
     auto* desired = std::get_if<command::PublishDesired>(&command);
-    if (desired != nullptr && (world_.plant() == Plant::kOverfill || world_.plant() == Plant::kOverfillUnchecked) &&
+    if (desired != nullptr &&
+        (world_.plant() == Plant::kOverfill || world_.plant() == Plant::kOverfillUnchecked) &&
         !desired->document.replicas.empty()) {
       for (int i = 0; i < 8; ++i) {
         ReplicaSpec more = desired->document.replicas.front();
@@ -201,23 +219,26 @@ void Controller::write_batch() {
     }
   };
   world_.store().txn(state_.epoch, apply, [this, count = batch.size()](Outcome outcome) {
-    later([this, count, outcome] {
+    later(From::kStore, [this, count, outcome] {
       writing_ = false;
       if (fenced_) return;
       if (outcome == Outcome::kFenced) return fenced();
       if (outcome == Outcome::kCommitted) {
-        commands_.erase(commands_.begin(), commands_.begin() + static_cast<std::ptrdiff_t>(std::min(count, commands_.size())));
+        commands_.erase(commands_.begin(),
+                        commands_.begin() + static_cast<std::ptrdiff_t>(std::min(count, commands_.size())));
         if (read_only_) world_.say(name_, "the state takes writes again");
         read_only_ = false;
         state_.frozen_writes = false;
         return pump();
       }
-      if (!read_only_) world_.say(name_, outcome == Outcome::kUnknown ? "a write may or may not be done" : "the state takes no writes");
+      if (!read_only_)
+        world_.say(name_, outcome == Outcome::kUnknown ? "a write may or may not be done"
+                                                       : "the state takes no writes");
       read_only_ = true;
       state_.frozen_writes = true;
       writing_ = true;
       world_.queue().after(1000, [this] {
-        later([this] {
+        later(From::kTimer, [this] {
           writing_ = false;
           pump();
         });
@@ -247,7 +268,7 @@ void Controller::push_desired(const std::string& node) {
   const std::uint64_t no = session.no;
   const Version version = document->second.version;
   const auto settle = [this, node, no, version](bool settled) {
-    later([this, node, no, version, settled] {
+    later(From::kGateway, [this, node, no, version, settled] {
       const auto it = sessions_.find(node);
       if (it == sessions_.end() || it->second.no != no || !it->second.in_flight) return;
       it->second.in_flight = false;
@@ -271,7 +292,7 @@ void Controller::push_routes() {
   const RouteTable table = *routes_;
   world_.queue().after(world_.random().between(1, 5), [this, table] {
     const bool taken = world_.gateway().take_table(table);
-    later([this, table, taken] {
+    later(From::kGateway, [this, table, taken] {
       routes_in_flight_ = false;
       if (!world_.gateway().alive()) return;
       static_cast<void>(taken);
@@ -281,18 +302,20 @@ void Controller::push_routes() {
   });
 }
 
-void Controller::change(std::function<void(StoredState&)> change, std::vector<Event> events, std::function<void(Outcome)> done) {
+void Controller::change(std::function<void(StoredState&)> change, std::vector<Event> events,
+                        std::function<void(Outcome)> done) {
   if (!leads() || stopped_ || read_only_) return done(Outcome::kUnavailable);
-  world_.store().txn(state_.epoch, std::move(change), [this, events = std::move(events), done](Outcome outcome) {
-    if (!alive_) return done(Outcome::kUnknown);  // committed perhaps, but nobody was told
-    later([this, events, done, outcome] {
-      if (outcome == Outcome::kFenced) fenced();
-      if (outcome == Outcome::kCommitted) {
-        for (const Event& event : events) take(event);
-      }
-      done(outcome);
-    });
-  });
+  world_.store().txn(state_.epoch, std::move(change),
+                     [this, events = std::move(events), done](Outcome outcome) {
+                       if (!alive_) return done(Outcome::kUnknown);  // committed perhaps, but nobody was told
+                       later(From::kStore, [this, events, done, outcome] {
+                         if (outcome == Outcome::kFenced) fenced();
+                         if (outcome == Outcome::kCommitted) {
+                           for (const Event& event : events) take(event);
+                         }
+                         done(outcome);
+                       });
+                     });
 }
 
 void Controller::fenced() {

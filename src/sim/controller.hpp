@@ -1,5 +1,6 @@
-// A simulated controller process around the very core::step of the product: it takes events in, has its writes made
-// durable before documents go out, pushes documents to nodes and gateways again until they are answered.
+// A simulated controller process around the very core::step of the product: it takes events in, has its
+// writes made durable before documents go out, pushes documents to nodes and gateways again until they are
+// answered.
 #pragma once
 #include <deque>
 #include <functional>
@@ -33,7 +34,8 @@ class Controller {
   void gateway_back();
 
   // An admin's change. `done(true)`: acknowledged.
-  void change(std::function<void(StoredState&)> change, std::vector<Event> events, std::function<void(Outcome)> done);
+  void change(std::function<void(StoredState&)> change, std::vector<Event> events,
+              std::function<void(Outcome)> done);
 
   [[nodiscard]] const ControllerState& state() const { return state_; }
   [[nodiscard]] bool leads() const { return alive_ && loaded_ && !fenced_; }
@@ -59,8 +61,17 @@ class Controller {
   void push_desired(const std::string& node);
   void push_routes();
   void fenced();
-  // Runs it now, or when the process goes on, if it still lives then.
-  void later(std::function<void()> action);
+  // Where news comes from. Each keeps its order, whatever the process does: the gateway's streams share one
+  // connection, the store answers on one thread. Between them a process that goes on after a stop may read in
+  // any order.
+  enum class From { kGateway, kStore, kTimer };
+  struct Backlog {
+    std::deque<std::function<void()>> actions;
+    bool draining = false;
+  };
+  // Runs it now, or in its turn after the process went on, if it still lives then.
+  void later(From from, std::function<void()> action);
+  void drain(From from);
 
   World& world_;
   std::string name_;
@@ -80,7 +91,7 @@ class Controller {
   bool routes_in_flight_ = false;
   std::uint64_t next_session_ = 1;
   std::int64_t steps_ = 0;
-  std::vector<std::function<void()>> while_stopped_;
+  std::map<From, Backlog> backlog_;
 };
 
 }  // namespace aiv::sim
