@@ -119,11 +119,13 @@ export class Cluster {
 
   replicas = async (deployment) => (await this.items('replicas')).filter((replica) => !deployment || replica.deployment === deployment);
 
+  // A replica keeps the state its node last reported: only on a node that is ready is it what it says.
   waitForReplicas(deployment, count, timeoutMs = 30_000) {
     return waitFor(
       `${count} ready replicas of ${deployment}`,
       async () => {
-        const ready = (await this.replicas(deployment)).filter((replica) => replica.state === 'ready');
+        const heard = new Set((await this.items('nodes')).filter((node) => node.state === 'ready').map((node) => node.id));
+        const ready = (await this.replicas(deployment)).filter((replica) => replica.state === 'ready' && heard.has(replica.node));
         return ready.length === count ? ready : null;
       },
       { timeoutMs },
