@@ -78,7 +78,11 @@ std::vector<PlanPlacement> by_rule(const PlanInput& input, int replicas, bool on
   }
   std::vector<std::size_t> order(input.models.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return input.models[a].weight > input.models[b].weight; });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    const double x = input.models[a].weight;
+    const double y = input.models[b].weight;
+    return x != y ? x > y : a < b;
+  });
   std::vector<PlanPlacement> out;
   std::map<std::string, std::vector<std::size_t>> where;
   for (int round = 0; round < replicas; ++round) {

@@ -1,6 +1,6 @@
-// Routing over eight unequal cards, simulated: core/routing.hpp as it is, with speeds that it learns, against the usual
+// Routing over unequal cards, simulated: core/routing.hpp as it is, with speeds that it learns, against the usual
 // policies. A card serves up to four streams; b of them run at b^(0.65-1) of a lone one's speed. Card speeds are
-// assumed, not measured.
+// assumed, not measured. "Least connections" takes ties in turn, as HAProxy's leastconn does.
 #include <algorithm>
 #include <cstdio>
 #include <deque>
@@ -20,8 +20,19 @@ constexpr int kSlots = 4;
 struct Card {
   double decode, prefill;  // tokens/s of a lone stream
 };
-constexpr Card kCards[] = {{110, 3500}, {45, 900}, {40, 1100}, {55, 1200}, {60, 1300}, {70, 1000}, {45, 1000}, {25, 350}};
-constexpr std::size_t kCardCount = std::size(kCards);
+using Cards = std::vector<Card>;
+
+struct Mix {
+  const char* name;
+  const char* what;
+  Cards cards;
+};
+const Mix kMixes[] = {
+    {"lab", "eight unequal cards", {{110, 3500}, {45, 900}, {40, 1100}, {55, 1200}, {60, 1300}, {70, 1000}, {45, 1000}, {25, 350}}},
+    {"two", "two fast cards, six at a quarter of their speed", {{100, 3000}, {25, 750}, {25, 750}, {25, 750}, {25, 750}, {25, 750}, {25, 750}, {100, 3000}}},
+    {"equal", "eight equal cards", {{50, 1000}, {50, 1000}, {50, 1000}, {50, 1000}, {50, 1000}, {50, 1000}, {50, 1000}, {50, 1000}}},
+    {"small", "three cards", {{25, 350}, {60, 1300}, {110, 3500}}},
+};
 
 struct Job {
   double arrived = 0, prompt = 0, tokens = 0;  // s, tokens
@@ -46,9 +57,10 @@ struct Lane {
 
 class Run {
  public:
-  Run(const std::vector<Job>& jobs, Policy policy) : jobs_(jobs), policy_(policy), random_(1) {
-    for (std::size_t i = 0; i < kCardCount; ++i) {
-      lanes_[i].speed = SpeedEstimate(0.6 * kCards[i].prefill, 0.6 * kCards[i].decode);  // seeds off by that much
+  Run(const std::vector<Job>& jobs, const Cards& cards, Policy policy)
+      : jobs_(jobs), cards_(cards), policy_(policy), random_(1), lanes_(cards.size()) {
+    for (std::size_t i = 0; i < cards_.size(); ++i) {
+      lanes_[i].speed = SpeedEstimate(0.6 * cards_[i].prefill, 0.6 * cards_[i].decode);  // seeds off by that much
     }
   }
   std::vector<double> latencies() {
@@ -92,8 +104,8 @@ class Run {
   void begin(std::size_t lane, std::size_t job, double finish_ms) {
     Stream s;
     s.job = job;
-    s.prefill_left = std::max(1e-6, jobs_[job].prompt / kCards[lane].prefill);
-    s.decode_left = jobs_[job].tokens / kCards[lane].decode;
+    s.prefill_left = std::max(1e-6, jobs_[job].prompt / cards_[lane].prefill);
+    s.decode_left = jobs_[job].tokens / cards_[lane].decode;
     s.began = now_;
     const auto ms = static_cast<std::int64_t>(now_ * 1000);
     s.lease = lanes_[lane].ledger.take(ms, ms + static_cast<std::int64_t>(finish_ms), 0);
@@ -105,12 +117,14 @@ class Run {
       waiting_.push_back(job);
       return;
     }
-    std::size_t best = next_lane_++ % kCardCount;
+    const std::size_t turn = next_lane_++ % cards_.size();
+    std::size_t best = turn;
     if (policy_ != Policy::kRoundRobin) {
       double least = std::numeric_limits<double>::infinity();
-      for (std::size_t i = 0; i < kCardCount; ++i) {
+      for (std::size_t k = 0; k < cards_.size(); ++k) {
+        const std::size_t i = (turn + k) % cards_.size();
         const auto open = static_cast<double>(lanes_[i].running.size() + lanes_[i].queued.size());
-        const double score = policy_ == Policy::kLeastConnections ? open : (open + 1) / kCards[i].decode;
+        const double score = policy_ == Policy::kLeastConnections ? open : (open + 1) / cards_[i].decode;
         if (score < least) {
           least = score;
           best = i;
@@ -147,7 +161,7 @@ class Run {
     return true;
   }
   void finish() {
-    for (std::size_t i = 0; i < kCardCount; ++i) {
+    for (std::size_t i = 0; i < cards_.size(); ++i) {
       Lane& lane = lanes_[i];
       for (std::size_t k = 0; k < lane.running.size();) {
         const Stream s = lane.running[k];
@@ -170,9 +184,10 @@ class Run {
   }
 
   const std::vector<Job>& jobs_;
+  const Cards& cards_;
   Policy policy_;
   sim::Random random_;
-  Lane lanes_[kCardCount];
+  std::vector<Lane> lanes_;
   std::deque<std::size_t> waiting_;
   RunningMean output_{200};
   std::vector<double> out_;
@@ -209,22 +224,15 @@ std::vector<Job> synthetic() {
   return jobs;
 }
 
-}  // namespace
-
-int routing_table(const std::string& trace) {
-  std::vector<Job> base = trace.empty() ? synthetic() : read_trace(trace);
-  if (base.empty()) {
-    std::fprintf(stderr, "experiments_bench: %s holds no requests\n", trace.c_str());
-    return 1;
-  }
+void table(const std::vector<Job>& base, const Mix& mix) {
   double prompt = 0, tokens = 0;
   for (const Job& job : base) {
     prompt += job.prompt / static_cast<double>(base.size());
     tokens += job.tokens / static_cast<double>(base.size());
   }
   double capacity = 0;
-  for (const Card& card : kCards) capacity += kSlots * batch_factor(kSlots) / (prompt / card.prefill + tokens / card.decode);
-  std::printf("simulated; %zu requests (%s), seed 1; mean / p99 latency in s\n", base.size(), trace.empty() ? "synthetic, Poisson" : "Azure conversation trace, stretched");
+  for (const Card& card : mix.cards) capacity += kSlots * batch_factor(kSlots) / (prompt / card.prefill + tokens / card.decode);
+  std::printf("%s (%s); mean / p99 latency in s\n", mix.name, mix.what);
   std::printf("| load | round robin | least connections | connections / speed | core/routing |\n| --- | --- | --- | --- | --- |\n");
   const double span = base.back().arrived - base.front().arrived;
   for (const double load : {0.3, 0.5, 0.7, 0.85, 0.95}) {
@@ -233,14 +241,26 @@ int routing_table(const std::string& trace) {
     for (Job& job : jobs) job.arrived = (job.arrived - base.front().arrived) * stretch;
     std::printf("| %.2f |", load);
     for (const Policy policy : {Policy::kRoundRobin, Policy::kLeastConnections, Policy::kConnectionsPerSpeed, Policy::kExpectedFinish}) {
-      std::vector<double> all = Run(jobs, policy).latencies();
+      std::vector<double> all = Run(jobs, mix.cards, policy).latencies();
       std::sort(all.begin(), all.end());
       double sum = 0;
       for (const double each : all) sum += each;
-      std::printf(" %.1f / %.0f |", sum / static_cast<double>(all.size()), all[all.size() * 99 / 100]);
+      std::printf(" %.2f / %.1f |", sum / static_cast<double>(all.size()), all[all.size() * 99 / 100]);
       std::fflush(stdout);
     }
     std::printf("\n");
   }
+}
+
+}  // namespace
+
+int routing_table(const std::string& trace) {
+  const std::vector<Job> base = trace.empty() ? synthetic() : read_trace(trace);
+  if (base.empty()) {
+    std::fprintf(stderr, "experiments_bench: %s holds no requests\n", trace.c_str());
+    return 1;
+  }
+  std::printf("simulated; %zu requests (%s), seed 1\n", base.size(), trace.empty() ? "synthetic, Poisson" : (trace + ", stretched").c_str());
+  for (const Mix& mix : kMixes) table(base, mix);
   return 0;
 }

@@ -1,11 +1,11 @@
 // The planner against CBC and HiGHS on random labs. A solver that is not there is left out, and that is said.
-//   node labs.mjs PLACEMENT_BENCH [COUNT] [SECONDS_PER_SOLVER] [FIRST_SEED]
+//   node labs.mjs PLACEMENT_BENCH [COUNT] [SECONDS_PER_SOLVER] [FIRST_SEED] [NODES]
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const [bench, count = '100', seconds = '20', first = '1'] = process.argv.slice(2);
+const [bench, count = '100', seconds = '20', first = '1', nodes = '0'] = process.argv.slice(2);
 const limit = Number(seconds);
 const dir = mkdtempSync(join(tmpdir(), 'aiv-labs-'));
 
@@ -38,14 +38,14 @@ function cbc(path) {
 }
 
 function decode(seed, lines) {
-  const run = spawnSync(bench, ['decode', String(seed)], { input: lines.join('\n') + '\n', encoding: 'utf8' });
+  const run = spawnSync(bench, ['decode', String(seed), nodes], { input: lines.join('\n') + '\n', encoding: 'utf8' });
   if (run.stderr) process.stderr.write(run.stderr);
   return JSON.parse(run.stdout);
 }
 
 const rows = [];
 for (let seed = Number(first); seed < Number(first) + Number(count); ++seed) {
-  const run = spawnSync(bench, ['lab', String(seed), dir], { encoding: 'utf8' });
+  const run = spawnSync(bench, ['lab', String(seed), dir, nodes], { encoding: 'utf8' });
   if (run.status !== 0) process.stderr.write(run.stderr);
   const row = JSON.parse(run.stdout);
   const path = join(dir, `${seed}.lp`);
@@ -64,6 +64,7 @@ for (let seed = Number(first); seed < Number(first) + Number(count); ++seed) {
     const d = decode(seed, s.lines);
     row[name] = d.value;
     row[name + '_proven'] = s.proven;
+    row[name + '_bound'] = s.bound;
     if (d.faults === 0) row.best = Math.max(row.best, d.value);
     if (s.proven) row.proven += 1;
   }

@@ -1,7 +1,8 @@
 // Quality and speed of the planner. The table against the solvers is made by labs.mjs, which calls `lab` and `decode`.
 //
-//   placement_bench lab SEED DIR      one random lab of 3-8 nodes: DIR/SEED.lp, and a JSON line with our values
-//   placement_bench decode SEED       a solver's "name value" lines from stdin: checked and valued; a JSON line
+//   placement_bench lab SEED DIR [NODES]   one random lab of 3-8 nodes, or a site of NODES: DIR/SEED.lp, and a JSON line
+//                                     with our values
+//   placement_bench decode SEED [NODES]   a solver's "name value" lines from stdin: checked and valued; a JSON line
 //   placement_bench bound NODES COUNT MS   random sites against the printed bound: a table row
 //   placement_bench scale [NODES [SIZE_FACTOR]]  first plan, coverage, memory, re-plan after losses: a table
 #include <sys/resource.h>
@@ -33,9 +34,15 @@ double ms_since(Clock::time_point start) {
   return 1000.0 * static_cast<double>(Clock::now() - start) / CLOCKS_PER_SEC;
 }
 
-PlanInput lab(std::uint64_t seed) {
+// A lab of 3-8 nodes, or with `nodes` > 0 a site of that many: those of `bound`.
+PlanInput lab(std::uint64_t seed, int nodes) {
   constexpr double kLoads[] = {0.8, 1.3, 2.0};
   test::LabShape shape;
+  if (nodes > 0) {
+    shape.nodes = nodes;
+    shape.load = seed % 2 == 0 ? 1.3 : 2.0;
+    return test::random_lab(1000 + seed, shape);
+  }
   shape.nodes = 3 + static_cast<int>(seed % 6);
   shape.load = kLoads[seed / 6 % 3];
   return test::random_lab(seed, shape);
@@ -54,8 +61,8 @@ Timed timed_plan(const PlanInput& input, std::int64_t limit_ms) {
   return result;
 }
 
-int run_lab(std::uint64_t seed, const std::string& dir) {
-  const PlanInput input = lab(seed);
+int run_lab(std::uint64_t seed, const std::string& dir, int nodes) {
+  const PlanInput input = lab(seed, nodes);
   std::ofstream(dir + "/" + std::to_string(seed) + ".lp") << bench::to_lp(input);
   std::size_t devices = 0;
   for (const auto& node : input.nodes) devices += node.devices.size();
@@ -71,8 +78,8 @@ int run_lab(std::uint64_t seed, const std::string& dir) {
   return faults.empty() ? 0 : 1;
 }
 
-int run_decode(std::uint64_t seed) {
-  PlanInput input = lab(seed);
+int run_decode(std::uint64_t seed, int nodes) {
+  PlanInput input = lab(seed, nodes);
   const auto placements = bench::from_solution(input, std::cin);
   const double value = test::value_of(input, placements);
   // The solvers keep rows to about 1e-6 of MiBs; the checker counts bytes.
@@ -92,10 +99,7 @@ int run_bound(int nodes, int count, std::int64_t limit_ms) {
   double slowest = 0;
   std::size_t faults = 0;
   for (int i = 1; i <= count; ++i) {
-    test::LabShape shape;
-    shape.nodes = nodes;
-    shape.load = i % 2 == 0 ? 1.3 : 2.0;
-    const PlanInput input = test::random_lab(static_cast<std::uint64_t>(1000 + i), shape);
+    const PlanInput input = lab(static_cast<std::uint64_t>(i), nodes);
     const Timed first = timed_plan(input, 0);
     const Timed full = timed_plan(input, limit_ms);
     faults += test::check_plan(input, full.plan).size();
@@ -190,10 +194,10 @@ int run_scale(int nodes, double size_factor) {
 int main(int argc, char** argv) {
   const std::string_view what = argc > 1 ? argv[1] : "";
   const auto argument = [&](int i, const char* fallback) { return argc > i ? argv[i] : fallback; };
-  if (what == "lab" && argc > 3) return run_lab(std::strtoull(argv[2], nullptr, 10), argv[3]);
-  if (what == "decode" && argc > 2) return run_decode(std::strtoull(argv[2], nullptr, 10));
+  if (what == "lab" && argc > 3) return run_lab(std::strtoull(argv[2], nullptr, 10), argv[3], std::atoi(argument(4, "0")));
+  if (what == "decode" && argc > 2) return run_decode(std::strtoull(argv[2], nullptr, 10), std::atoi(argument(3, "0")));
   if (what == "bound" && argc > 4) return run_bound(std::atoi(argv[2]), std::atoi(argv[3]), std::atol(argv[4]));
   if (what == "scale") return run_scale(std::atoi(argument(2, "10000")), std::atof(argument(3, "1")));
-  std::fprintf(stderr, "usage: placement_bench lab SEED DIR | decode SEED | bound NODES COUNT MS | scale [NODES [SIZE_FACTOR]]\n");
+  std::fprintf(stderr, "usage: placement_bench lab SEED DIR [NODES] | decode SEED [NODES] | bound NODES COUNT MS | scale [NODES [SIZE_FACTOR]]\n");
   return 2;
 }

@@ -101,14 +101,16 @@ void keep_current(State& state) {
   for (Index c = 0; c < problem.current.size(); ++c) {
     if (problem.current[c].keepable) order.push_back(c);
   }
-  std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) {
+  std::sort(order.begin(), order.end(), [&](Index a, Index b) {
     const CurrentData& x = problem.current[a];
     const CurrentData& y = problem.current[b];
     if (x.pinned != y.pinned) return x.pinned;
     const Score wx = problem.models[x.model].weight;
     const Score wy = problem.models[y.model].weight;
     if (wx != wy) return wx > wy;
-    return problem.variants[x.variant].bytes < problem.variants[y.variant].bytes;
+    const Bytes bx = problem.variants[x.variant].bytes;
+    const Bytes by = problem.variants[y.variant].bytes;
+    return bx != by ? bx < by : a < b;
   });
   for (const Index c : order) {
     const Replica& replica = problem.current[c].replica;

@@ -127,8 +127,10 @@ std::vector<Index> below_minimum(const State& state) {
       list.push_back(m);
     }
   }
-  std::stable_sort(list.begin(), list.end(), [&](Index a, Index b) {
-    return problem.models[a].weight > problem.models[b].weight;
+  std::sort(list.begin(), list.end(), [&](Index a, Index b) {
+    const Score x = problem.models[a].weight;
+    const Score y = problem.models[b].weight;
+    return x != y ? x > y : a < b;
   });
   return list;
 }

@@ -29,14 +29,18 @@ class Sequencer {
     for (const Index c : unloads_) pending_[c] = 1;
     for (std::size_t m = 0; m < floor_.size(); ++m) floor_[m] = std::min(floor_[m], count_[m]);
     const auto weight = [&](Index model) { return problem.models[model].weight; };
-    std::stable_sort(loads_.begin(), loads_.end(), [&](Index a, Index b) {
-      return weight(planned[a].model) > weight(planned[b].model);
+    std::sort(loads_.begin(), loads_.end(), [&](Index a, Index b) {
+      const Score x = weight(planned[a].model);
+      const Score y = weight(planned[b].model);
+      return x != y ? x > y : a < b;
     });
-    std::stable_sort(unloads_.begin(), unloads_.end(), [&](Index a, Index b) {
+    std::sort(unloads_.begin(), unloads_.end(), [&](Index a, Index b) {
       const CurrentData& x = problem.current[a];
       const CurrentData& y = problem.current[b];
       if (weight(x.model) != weight(y.model)) return weight(x.model) < weight(y.model);
-      return problem.variants[x.variant].bytes < problem.variants[y.variant].bytes;
+      const Bytes bx = problem.variants[x.variant].bytes;
+      const Bytes by = problem.variants[y.variant].bytes;
+      return bx != by ? bx < by : a < b;
     });
   }
 

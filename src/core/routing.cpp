@@ -44,12 +44,16 @@ void fill_terms(const RouteAsk& ask, const RouteOption& option, RouteTerms& out)
   const double todo = std::max(0.0, ask.prompt_tokens - option.cached_tokens);
   const double per_ms = std::max(kMinRate, option.prefill_per_s) / 1000.0;
   const int batch = std::min(option.busy + 1, option.slots);
-  out.wait_ms = option.busy < option.slots ? 0.0 : option.wait_ms * (1.0 + ask.waiting);
+  const double lone_ms = ask.output_tokens * 1000.0 / std::max(kMinRate, option.decode_per_s);
+  out.wait_ms = option.busy < option.slots ? 0.0 : option.wait_ms;
   out.prefill_ms = todo / per_ms;
-  out.decode_ms =
-      ask.output_tokens * 1000.0 / (std::max(kMinRate, option.decode_per_s) * batch_factor(batch));
+  out.decode_ms = lone_ms / batch_factor(batch);
+  const int others = std::max(0, batch - 1);
+  out.others_ms = others * lone_ms * (1.0 / batch_factor(batch) - 1.0 / batch_factor(others));
   out.finish_ms = out.wait_ms + out.prefill_ms + out.decode_ms;
 }
+
+double cost_of(const RouteTerms& terms) { return terms.finish_ms + terms.others_ms; }
 
 // The candidates of one tier; `best` and `best_free` are indices or -1.
 struct Leaders {
@@ -64,7 +68,7 @@ Leaders find_leaders(std::span<const RouteOption> options, std::span<const Route
     if (tier_of(options[i], now_ms) != tier) continue;
     const auto index = static_cast<int>(i);
     const auto better = [&](int than) {
-      return than < 0 || terms[i].finish_ms < terms[static_cast<std::size_t>(than)].finish_ms;
+      return than < 0 || cost_of(terms[i]) < cost_of(terms[static_cast<std::size_t>(than)]);
     };
     if (better(leaders.best)) leaders.best = index;
     if (options[i].busy < options[i].slots && better(leaders.best_free)) leaders.best_free = index;
@@ -195,21 +199,22 @@ RouteDecision route(const RouteAsk& ask, std::span<const RouteOption> options, s
     terms[i].verdict = options[i].busy < options[i].slots ? Verdict::kSlower : Verdict::kBusy;
   }
   const auto best = static_cast<std::size_t>(leaders.best);
+  const double free_cost =
+      leaders.best_free < 0 ? 0 : cost_of(terms[static_cast<std::size_t>(leaders.best_free)]);
   const bool wait = leaders.best_free < 0 ||
-                    terms[best].finish_ms <
-                        (1.0 - kWaitGain) * terms[static_cast<std::size_t>(leaders.best_free)].finish_ms;
+                    (ask.waiting == 0 && cost_of(terms[best]) < (1.0 - kWaitGain) * free_cost);
   if (wait) {
     terms[best].verdict = Verdict::kWaitFor;
     return {RouteOutcome::kWait, leaders.best, terms[best].finish_ms};
   }
   // Reservoir draw among the free ones within the tie.
-  const double limit = terms[static_cast<std::size_t>(leaders.best_free)].finish_ms * (1.0 + kTieFraction);
+  const double limit = free_cost * (1.0 + kTieFraction);
   int chosen = -1;
   std::uint64_t seen = 0;
   std::uint64_t random = ask.random;
   for (std::size_t i = 0; i < options.size(); ++i) {
     if (tier_of(options[i], ask.now_ms) != tier || options[i].busy >= options[i].slots) continue;
-    if (terms[i].finish_ms > limit) continue;
+    if (cost_of(terms[i]) > limit) continue;
     terms[i].verdict = Verdict::kTied;
     seen += 1;
     random = random * 6364136223846793005ULL + 1442695040888963407ULL;  // Knuth's MMIX generator

@@ -42,6 +42,26 @@ TEST(Routing, TheFinishIsTheSumOfItsTermsInMilliseconds) {
   EXPECT_DOUBLE_EQ(r.decision.finish_ms, 2500);
 }
 
+TEST(Routing, WhatAStreamMoreCostsThoseWhoRunThereCounts) {
+  // Alone on the slower card: 200 tokens at 60/s. As the fourth on the faster one it would finish no later, but the
+  // three others would, each by 4^0.35 - 3^0.35 of 200 tokens at 100/s.
+  const auto r = decide({replica(60), replica(100, 4, 3)}, {.output_tokens = 200});
+  EXPECT_LT(r.terms[1].finish_ms, r.terms[0].finish_ms);
+  EXPECT_NEAR(r.terms[1].others_ms, 3 * 2000 * (std::pow(4, 0.35) - std::pow(3, 0.35)), 1e-6);
+  EXPECT_EQ(r.terms[0].others_ms, 0);
+  EXPECT_EQ(r.decision.index, 0);
+  EXPECT_DOUBLE_EQ(r.decision.finish_ms, r.terms[0].finish_ms);
+}
+
+TEST(Routing, AFreeSlotIsNotLeftIdleWhileOthersWaitBehind) {
+  const std::vector<RouteOption> options{replica(10), replica(110, 4, 4, 500)};
+  RouteAsk ask{.prompt_tokens = 200, .output_tokens = 200};
+  EXPECT_EQ(decide(options, ask).decision.outcome, RouteOutcome::kWait);
+  ask.waiting = 1;
+  EXPECT_EQ(decide(options, ask).decision.outcome, RouteOutcome::kChosen);
+  EXPECT_EQ(decide(options, ask).decision.index, 0);
+}
+
 TEST(Routing, CachedTokensCountAsTheTimeTheySave) {
   auto warm = replica(50);
   warm.cached_tokens = 5000;
