@@ -9,7 +9,6 @@ pack=$ROOT/dist/gpu-check
 rm -rf "$pack" "$pack.tar.gz"
 mkdir -p "$pack/bin/lib" "$pack/bin/engine" "$pack/fallback"
 install -s -m 755 $bin/aiv "$pack/bin/aiv"
-[ ! -x $bin/aiv-fake-engine ] || install -s -m 755 $bin/aiv-fake-engine "$pack/bin/"
 cp $bin/libVkLayer_aiv_vgpu.so "$pack/bin/"
 cp -rL $bin/engine/. "$pack/bin/engine/"
 # What another distribution has in other versions; not glibc and not the C++ runtime, which drivers need as they are.
@@ -29,6 +28,9 @@ fi
 exec "$here/bin/aiv" gpu-check "$@"
 RUN
 chmod +x "$pack/run"
+# On the other machine nothing is installed: what the linker finds here must come from the pack.
+LD_TRACE_LOADED_OBJECTS=1 "$pack/bin/aiv" | grep -q "$pack/bin/lib/libsimdjson" ||
+  die "the pack's aiv does not take its libraries from the pack" "its RPATH must be \$ORIGIN/lib: readelf -d $pack/bin/aiv"
 tar -C dist -czf "$pack.tar.gz" gpu-check
 bytes=$(stat -c %s "$pack.tar.gz")
 [ "$bytes" -le $((60 * 1024 * 1024)) ] || die "the pack has $bytes bytes, more than 60 MiB" "see what grew: tar -tvzf $pack.tar.gz"
