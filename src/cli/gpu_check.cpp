@@ -359,7 +359,9 @@ class GpuCheck {
       return;
     }
     const std::string words = answer->body.is_object() ? dump_json(answer->body) : "";
-    step("a model that is too big is refused", answer->status >= 400 && answer->status < 500, words);
+    const bool refused = answer->status == 422 && answer->body.is_object() &&
+                         answer->body.value("error", Json::object()).value("code", "") == "does_not_fit";
+    step("a model that is too big is refused", refused, words);
     report_.body["too_big"] = {{"status", answer->status}, {"answer", answer->body}};
     const auto still = api_->call("GET", std::string("/aiv/v1/deployments/") + kDeployment);
     step("what runs is left alone by it", still && still->value("state", "") == "ready",
