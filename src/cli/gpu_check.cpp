@@ -22,8 +22,8 @@
 #include "core/residency.hpp"
 #include "make-model/random_model.hpp"
 #include "node/desired_store.hpp"
-#include "node/replica_files.hpp"
 #include "node/engine_dir.hpp"
+#include "node/replica_files.hpp"
 
 namespace aiv::cli {
 namespace {
@@ -42,7 +42,9 @@ constexpr std::size_t kLogBytesMax = 64 * 1024 * 1024;
 constexpr Bytes kComputeMargin = 64 * kMiB;
 constexpr Bytes kDriverMargin = 700 * kMiB;
 
-void progress(const std::string& text) { std::cerr << "[gpu-check] " << text << "\n"; }
+void progress(const std::string& text) {
+  std::cerr << "[gpu-check] " << text << "\n";
+}
 
 double seconds_since(steady_clock::time_point start) {
   return std::chrono::duration<double>(steady_clock::now() - start).count();
@@ -69,8 +71,8 @@ class Cluster {
  public:
   // The address once it is ready; the reason (last lines of its log) otherwise.
   Result<std::string> start(const std::string& data, const std::string& software) {
-    std::vector<std::string> words = {executable_dir() + "/aiv", "dev",    "--no-models", "--port", "0",
-                                      "--data",                  data};
+    std::vector<std::string> words = {
+        executable_dir() + "/aiv", "dev", "--no-models", "--port", "0", "--data", data};
     if (software.empty()) {
       words.emplace_back("--real-gpus");
     } else {
@@ -108,8 +110,9 @@ class Cluster {
     }
     ::close(out[0]);
     const std::string log = read_file(log_, kLogBytesMax).value_or("");
-    return fail(ErrorCode::kUnavailable,
-                "the cluster did not start: " + printable(log.substr(log.size() > 600 ? log.size() - 600 : 0), 600));
+    return fail(
+        ErrorCode::kUnavailable,
+        "the cluster did not start: " + printable(log.substr(log.size() > 600 ? log.size() - 600 : 0), 600));
   }
   Cluster() = default;
   Cluster(const Cluster&) = delete;
@@ -135,7 +138,8 @@ class GpuCheck {
   explicit GpuCheck(const GpuCheckOptions& options) : options_(options) {}
 
   GpuCheckReport run() {
-    report_.body["report"] = options_.software.empty() ? "real GPU" : "software GPU (the check itself on trial)";
+    report_.body["report"] =
+        options_.software.empty() ? "real GPU" : "software GPU (the check itself on trial)";
     report_.body["version"] = AIV_VERSION;
     make_folder();
     if (find_engine() && start_cluster() && find_devices()) {
@@ -216,8 +220,8 @@ class GpuCheck {
       free_before_ = device.value("free_bytes", Bytes{0});
       report_.gpu_found = true;
       return step("the agent offers a GPU", true,
-                  fmt::format("{} {}, {} of {} free", device_id_, device.value("name", ""), format_bytes(free_before_),
-                              format_bytes(vram_)));
+                  fmt::format("{} {}, {} of {} free", device_id_, device.value("name", ""),
+                              format_bytes(free_before_), format_bytes(vram_)));
     }
     return step("the agent offers a GPU", false,
                 devices.empty() ? "it found none" : devices[0].value("refused", "no reason given"));
@@ -236,8 +240,15 @@ class GpuCheck {
       model = folder_ + "/random.gguf";
       RandomModelShape shape = {.name = "gpu-check", .ctx_train = kTooLargeCtx};
       if (options_.software.empty()) {
-        shape = {.name = "gpu-check", .layers = 12, .embd = 1024, .heads = 8, .kv_heads = 4, .feed_forward = 4096,
-                 .ctx_train = kTooLargeCtx, .vocab = 32768, .f16 = true};
+        shape = {.name = "gpu-check",
+                 .layers = 12,
+                 .embd = 1024,
+                 .heads = 8,
+                 .kv_heads = 4,
+                 .feed_forward = 4096,
+                 .ctx_train = kTooLargeCtx,
+                 .vocab = 32768,
+                 .f16 = true};
       }
       progress("writing a random model of " + format_bytes(random_model_bytes(shape).value_or(0)));
       if (auto written = write_random_model(shape, model); !written) {
@@ -262,12 +273,13 @@ class GpuCheck {
       std::this_thread::sleep_for(100ms);
     }
     report_.body["load_ms"] = std::llround(seconds_since(start) * 1000);
-    return step("placed, loaded and proved by the agent", state == "ready",
-                state == "ready" ? fmt::format("ready after {:.1f} s", seconds_since(start)) : state + ": " + reason);
+    return step(
+        "placed, loaded and proved by the agent", state == "ready",
+        state == "ready" ? fmt::format("ready after {:.1f} s", seconds_since(start)) : state + ": " + reason);
   }
 
-  // The proof once more, by this process, from the document the agent was given and the log the engine wrote; then the
-  // driver's figures.
+  // The proof once more, by this process, from the document the agent was given and the log the engine wrote;
+  // then the driver's figures.
   void prove() {
     const std::string node_dir = folder_ + "/data/nodes/n1";
     const auto desired = node::load_desired(node_dir + "/desired.json");
@@ -293,7 +305,8 @@ class GpuCheck {
     }
     const auto proof = parser.prove(residency_expectation(spec, names));
     step("residency from the engine's log", proof.has_value(),
-         proof ? fmt::format("{} graph splits, {} on the host", proof->splits, format_bytes(proof->host_weights))
+         proof ? fmt::format("{} graph splits, {} on the host", proof->splits,
+                             format_bytes(proof->host_weights))
                : proof.error().message());
     if (!proof) return;
     compare(spec.devices.front(), proof->measured.front());
@@ -315,15 +328,19 @@ class GpuCheck {
          fmt::format("estimated {}, measured {}", format_bytes(estimate_total), format_bytes(engine_total)));
     step("the driver shows the bytes on the GPU", driver >= measured.weights + measured.kv,
          fmt::format("{} gone from the device's free memory", format_bytes(driver)));
-    step("the driver shows no more than estimate, overhead and margin", driver <= estimate.total() + kDriverMargin,
+    step("the driver shows no more than estimate, overhead and margin",
+         driver <= estimate.total() + kDriverMargin,
          fmt::format("{} of {} estimated", format_bytes(driver), format_bytes(estimate.total())));
   }
 
   // Tokens per second from outside, with the time of a one-token request taken off.
   void measure_speed() {
     const auto complete = [&](int tokens) -> Result<Json> {
-      Json request = {{"model", kDeployment}, {"prompt", "once upon a time the old moon saw the sea"},
-                      {"max_tokens", tokens}, {"temperature", 0}, {"ignore_eos", true}};
+      Json request = {{"model", kDeployment},
+                      {"prompt", "once upon a time the old moon saw the sea"},
+                      {"max_tokens", tokens},
+                      {"temperature", 0},
+                      {"ignore_eos", true}};
       return api_->call("POST", "/v1/completions", request);
     };
     const auto warm = complete(8);
@@ -346,14 +363,18 @@ class GpuCheck {
     const double speed = many_s > one_s ? static_cast<double>(tokens - 1) / (many_s - one_s) : 0;
     report_.body["tokens_per_s"] = std::round(speed * 10) / 10;
     report_.body["first_token_ms"] = std::llround(one_s * 1000);
-    step("answers", tokens > 1, fmt::format("{} tokens at {:.1f} tokens/s, first after {:.0f} ms", tokens, speed, one_s * 1000));
+    step("answers", tokens > 1,
+         fmt::format("{} tokens at {:.1f} tokens/s, first after {:.0f} ms", tokens, speed, one_s * 1000));
   }
 
   // A context whose cache is larger than any card: refused with a reason, and what runs is left alone.
   void try_too_big() {
     const auto answer = api_->exchange("POST", "/aiv/v1/deployments",
-                                       Json{{"model", model_}, {"name", "gpu-check-too-big"}, {"replicas", 1},
-                                            {"ctx", kTooLargeCtx}, {"slots", 1}});
+                                       Json{{"model", model_},
+                                            {"name", "gpu-check-too-big"},
+                                            {"replicas", 1},
+                                            {"ctx", kTooLargeCtx},
+                                            {"slots", 1}});
     if (!answer) {
       step("a model that is too big is refused", false, answer.error().message());
       return;
@@ -383,7 +404,8 @@ class GpuCheck {
       left = free_before_ - free_now();
     } while (left > allowed && seconds_since(start) < 30);
     step("unloading frees the GPU", left <= allowed,
-         fmt::format("{} still held after {:.1f} s", format_bytes(std::max<Bytes>(left, 0)), seconds_since(start)));
+         fmt::format("{} still held after {:.1f} s", format_bytes(std::max<Bytes>(left, 0)),
+                     seconds_since(start)));
   }
 
   GpuCheckOptions options_;
@@ -420,6 +442,8 @@ Json GpuCheckReport::to_json() const {
   return out;
 }
 
-GpuCheckReport run_gpu_check(const GpuCheckOptions& options) { return GpuCheck(options).run(); }
+GpuCheckReport run_gpu_check(const GpuCheckOptions& options) {
+  return GpuCheck(options).run();
+}
 
 }  // namespace aiv::cli

@@ -377,6 +377,11 @@ void Shim::check_time() {
 void Shim::terminate() {
   if (exited_ || kill_at_ms_ > 0) return;
   ::kill(pid_, SIGTERM);
+  // As a router's child an engine that is ready ends after SIGTERM only once its stdin has told it to go as
+  // well; one that is loading reads no stdin, and dies of the signal. What cannot be written is left to
+  // SIGKILL.
+  constexpr std::string_view kExit = "cmd_router_to_child:exit\n";
+  [[maybe_unused]] const ssize_t told = ::write(stdin_, kExit.data(), kExit.size());
   kill_at_ms_ = now_ms() + kKillAfterTermMs;
 }
 
@@ -507,10 +512,7 @@ void Shim::command(Client& client, std::string_view line) {
     ::kill(pid_, SIGKILL);
   else if (line == "quiet")
     client.quiet = true;
-  else if (line == "leave") {
-    constexpr std::string_view kLeave = "cmd_router_to_child:exit\n";
-    if (::write(stdin_, kLeave.data(), kLeave.size()) < 0) terminate();
-  } else
+  else
     drop(client);
 }
 

@@ -11,8 +11,8 @@
 //
 // Lines to the agent: "hello PID START_TIME", then what was kept ("log TEXT" from the start of the engine's
 // log, "out TEXT", the newest child-protocol line), "live", then both as they come, and at the end "exit
-// STATUS". Lines from the agent: "term", "kill", "leave" (asks the engine to go by its stdin), "quiet" (no
-// more log lines).
+// STATUS". Lines from the agent: "term" (SIGTERM and word on stdin, SIGKILL after a while), "kill", "quiet"
+// (no more log lines).
 #pragma once
 
 namespace aiv::node {

@@ -98,7 +98,8 @@ int Server::run() {
     if (stopping_ && !exit_status_) {
       bool busy = waiting_ > 0;
       for (const auto* c : slots_) busy = busy || c != nullptr;
-      if (!busy) exit_status_ = 0;
+      // llama-server waits for the thread that reads stdin: SIGTERM alone does not end a router's child.
+      if (!busy && !stdin_open_) exit_status_ = 0;
     }
   }
   return *exit_status_;

@@ -195,7 +195,12 @@ TEST(FakeEngine, leaves_on_command_on_a_signal_and_with_its_parent) {
   EXPECT_EQ(told.wait_exit(), 0);
   orphan.close_stdin();
   EXPECT_EQ(WEXITSTATUS(orphan.wait_exit().value_or(0)), 1);
+  // A router's child that got a signal still waits for its stdin to say so, as llama-server does.
   kill(ended.pid(), SIGTERM);
+  while (!has(ended.log(), "cleaning up")) {
+  }
+  ASSERT_EQ(kill(ended.pid(), 0), 0);
+  ended.tell("cmd_router_to_child:exit");
   EXPECT_EQ(ended.wait_exit(), 0);
 }
 
@@ -210,6 +215,7 @@ TEST(FakeEngine, waits_on_sigterm_for_the_peer_of_an_open_stream) {
   while (Peer(engine.socket()).connected() && !has(engine.log(), "cleaning up")) {
   }
   ASSERT_EQ(kill(engine.pid(), 0), 0);
+  engine.tell("cmd_router_to_child:exit");
   peer.close();
   EXPECT_EQ(engine.wait_exit(), 0);
 }

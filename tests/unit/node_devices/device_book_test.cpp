@@ -1,4 +1,7 @@
-// Whether a replica may load on this node: the last check before memory is taken, against figures measured now.
+// Whether a replica may load on this node: the last check before memory is taken, against figures measured
+// now.
+#include "node/device_book.hpp"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,7 +10,6 @@
 #include <boost/asio/io_context.hpp>
 
 #include "base/units.hpp"
-#include "node/device_book.hpp"
 
 namespace aiv::node {
 namespace {
@@ -59,7 +61,9 @@ class RoomOnANode : public testing::Test {
     context_.run();
     return answer;
   }
-  static net::Task<> put(DeviceBook& book, ReplicaSpec spec, RoomAnswer& answer) { answer = co_await book.ask(std::move(spec)); }
+  static net::Task<> put(DeviceBook& book, ReplicaSpec spec, RoomAnswer& answer) {
+    answer = co_await book.ask(std::move(spec));
+  }
 
   boost::asio::io_context context_;
   std::vector<Device> cards_ = {card("n1/0", 8 * kGiB, 8 * kGiB), card("n1/1", 4 * kGiB, 4 * kGiB)};
@@ -90,7 +94,8 @@ TEST_F(RoomOnANode, IsMeasuredAnewForEachLoadAndTellsWhoHoldsTheRest) {
   EXPECT_EQ(no.event, LifeEvent::kNoRoom);
   EXPECT_THAT(no.detail, HasSubstr("6.0 GiB held by other programs"));
   cards_[0].free_bytes = 8 * kGiB;
-  EXPECT_EQ(ask(replica("a", {{"n1/0", 3 * kGiB}})).event, LifeEvent::kRoom) << "a refusal keeps nobody's place";
+  EXPECT_EQ(ask(replica("a", {{"n1/0", 3 * kGiB}})).event, LifeEvent::kRoom)
+      << "a refusal keeps nobody's place";
 }
 
 TEST_F(RoomOnANode, OneDeviceTooFullIsEnoughToRefuseASplit) {

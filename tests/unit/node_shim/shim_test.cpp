@@ -174,6 +174,17 @@ TEST_F(Shim, EndsAnEngineThatDoesNotListen) {
   EXPECT_TRUE(becomes_dead(state->engine_pid));
 }
 
+// llama-server, run as a router's child, does not end of SIGTERM before its stdin has said so too.
+TEST_F(Shim, AnEngineThatWaitsForItsStdinIsToldToGoThereAsWell) {
+  start("trap 'read word; echo \"$word\" >&2; exit 0' TERM; echo up >&2; while :; do sleep 0.05; done");
+  const auto link = connect();
+  lines_until(link, "log up");
+  ASSERT_TRUE(wait(link->send("term")));
+  const auto lines = lines_until(link, "exit ");
+  EXPECT_THAT(lines, testing::Contains("log cmd_router_to_child:exit"));
+  EXPECT_EQ(lines.back(), "exit exit 0");
+}
+
 TEST_F(Shim, TheEngineDiesWithTheShimHoweverThatDies) {
   start("echo up >&2; exec sleep 60");
   lines_until(connect(), "log up");
