@@ -22,6 +22,9 @@ struct UpOptions {
   int replicas = 1;
   std::int64_t ctx = 0;
   int slots = 0;
+  std::string kind;
+  std::string pooling;
+  std::vector<std::string> aliases;
   bool dry_run = false;
   bool pending = false;
   bool no_wait = false;
@@ -132,6 +135,9 @@ int run_up(const UpOptions& options) {
   request["replicas"] = options.replicas;
   if (options.ctx > 0) request["ctx"] = options.ctx;
   if (options.slots > 0) request["slots"] = options.slots;
+  if (!options.kind.empty()) request["kind"] = options.kind;
+  if (!options.pooling.empty()) request["pooling"] = options.pooling;
+  if (!options.aliases.empty()) request["aliases"] = options.aliases;
   if (options.dry_run) request["dry_run"] = true;
   if (options.pending) request["pending"] = true;
 
@@ -160,6 +166,11 @@ void add_up_command(CLI::App& app, int& exit_code) {
   verb->add_option("--ctx", options->ctx, "Context of each slot in tokens (default: up to 4096, as the model was trained)")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30));
   verb->add_option("--slots", options->slots, "Requests a replica serves at once")->check(CLI::Range(1, 256));
+  verb->add_option("--kind", options->kind, "What it serves (default: what the model was made for)")
+      ->check(CLI::IsMember({"chat", "embedding", "rerank"}));
+  verb->add_option("--pooling", options->pooling, "How the vectors of an input's tokens become one (default: the model's)")
+      ->check(CLI::IsMember({"mean", "cls", "last"}));
+  verb->add_option("--alias", options->aliases, "A further name that clients may say (may be given again)");
   verb->add_flag("--dry-run", options->dry_run, "Print what would happen, change nothing");
   verb->add_flag("--pending", options->pending, "Keep a deployment that fits nowhere yet");
   verb->add_flag("--no-wait", options->no_wait, "Return as soon as the server has accepted it");

@@ -5,12 +5,15 @@
 #include "base/units.hpp"
 #include "controller/api.hpp"
 #include "core/footprint.hpp"
+#include "core/openai_request.hpp"
+#include "wire/documents.hpp"
 
 namespace aiv::controller {
 
 namespace {
 
 constexpr int kReplicasMax = 1000;
+constexpr std::size_t kAliasesMax = 16;
 constexpr auto kWaitMax = net::seconds(600);
 
 struct Wish {
@@ -24,6 +27,9 @@ struct Wish {
   std::optional<bool> flash_attn;
   std::optional<std::string> cache_type_k;
   std::optional<std::string> cache_type_v;
+  std::optional<ModelKind> kind;
+  std::optional<std::string> pooling;
+  std::optional<std::vector<std::string>> aliases;
   std::optional<std::int64_t> revision;
   bool dry_run = false;
   bool pending = false;
@@ -44,6 +50,32 @@ void read_replicas(JsonReader& reader, const Json& json, Wish& wish) {
   }
   wish.replicas_min = static_cast<int>(reader.integer("replicas", 0, kReplicasMax));
   wish.replicas_max = wish.replicas_min;
+}
+
+void read_kind(JsonReader& reader, Wish& wish) {
+  if (reader.has("kind")) {
+    const std::string text = reader.string("kind", 16);
+    for (const ModelKind kind : {ModelKind::kChat, ModelKind::kEmbedding, ModelKind::kRerank}) {
+      if (wire::to_string(kind) == text) wish.kind = kind;
+    }
+    if (!wish.kind) reader.fail_at("kind", "must be chat, embedding or rerank");
+  }
+  if (!reader.has("pooling")) return;
+  wish.pooling = reader.string("pooling", 16);
+  const bool known = wish.pooling->empty() || std::ranges::find(kPoolings, *wish.pooling) != kPoolings.end();
+  if (!known) reader.fail_at("pooling", "must be mean, cls or last");
+}
+
+void read_aliases(JsonReader& reader, Wish& wish) {
+  if (!reader.has("aliases")) return;
+  wish.aliases.emplace();
+  for (const Json& alias : reader.array("aliases")) {
+    if (!alias.is_string() || !valid_name(alias.get<std::string>())) {
+      return reader.fail_at("aliases", "must be names: letters, digits and . _ : / - only");
+    }
+    wish.aliases->push_back(alias.get<std::string>());
+  }
+  if (wish.aliases->size() > kAliasesMax) reader.fail_at("aliases", "are at most 16");
 }
 
 Result<Wish> read_wish(const std::string& body, bool patch) {
@@ -70,6 +102,8 @@ Result<Wish> read_wish(const std::string& body, bool patch) {
   if (reader.has("flash_attn")) wish.flash_attn = reader.boolean("flash_attn");
   if (reader.has("cache_type_k")) wish.cache_type_k = reader.string("cache_type_k", 16);
   if (reader.has("cache_type_v")) wish.cache_type_v = reader.string("cache_type_v", 16);
+  read_kind(reader, wish);
+  read_aliases(reader, wish);
   if (reader.has("revision")) wish.revision = reader.integer("revision", 0, std::int64_t{1} << 62);
   reader.refuse_unknown();
   if (!reader.ok()) return std::unexpected(reader.error());
@@ -85,6 +119,9 @@ void merge(Deployment& deployment, const Wish& wish) {
   if (wish.flash_attn) deployment.flash_attn = *wish.flash_attn;
   if (wish.cache_type_k) deployment.cache_type_k = *wish.cache_type_k;
   if (wish.cache_type_v) deployment.cache_type_v = *wish.cache_type_v;
+  if (wish.kind) deployment.kind = *wish.kind;
+  if (wish.pooling) deployment.pooling = *wish.pooling;
+  if (wish.aliases) deployment.aliases = *wish.aliases;
 }
 
 // What changes an engine's command line needs new processes; the number of replicas does not.
@@ -92,6 +129,7 @@ bool same_process(Deployment a, const Deployment& b) {
   a.replicas_min = b.replicas_min;
   a.replicas_max = b.replicas_max;
   a.generation = b.generation;
+  a.aliases = b.aliases;
   a.created_ms = b.created_ms;
   return a == b;
 }
@@ -165,6 +203,31 @@ Result<> check_ctx(const Deployment& deployment, const ModelRecord& model) {
   return {};
 }
 
+// A chat model can be asked for embeddings; a score needs a classifier in the file, and text needs an output layer.
+Result<> check_kind(const Deployment& deployment, const ModelRecord& model) {
+  const ModelKind wanted = kind_of(deployment, model);
+  if (wanted == model.kind || (wanted == ModelKind::kEmbedding && model.kind == ModelKind::kChat)) return {};
+  if (model.engine == EngineKind::kFake) return fail(ErrorCode::kInvalidArgument, "a fake model's kind is in its settings", "kind");
+  return fail(ErrorCode::kInvalidArgument,
+              "must be " + std::string(wire::to_string(model.kind)) + " for this model: its file has no other output", "kind");
+}
+
+// One name, one thing: an alias may be neither another deployment's name nor its alias.
+Result<> check_aliases(const Deployment& wanted, const ControllerState& state) {
+  for (const auto& [name, other] : state.deployments) {
+    if (name == wanted.name) continue;
+    for (const std::string& alias : wanted.aliases) {
+      if (alias == name || std::ranges::find(other.aliases, alias) != other.aliases.end()) {
+        return fail(ErrorCode::kInvalidArgument, "'" + alias + "' is a name of the deployment " + name, "aliases");
+      }
+    }
+    if (std::ranges::find(other.aliases, wanted.name) != other.aliases.end()) {
+      return fail(ErrorCode::kInvalidArgument, "is an alias of the deployment " + name, "name");
+    }
+  }
+  return {};
+}
+
 // The common way of POST and PATCH: plan, store, answer. `before` is what was there.
 net::Task<ApiReply> put(ApiContext& context, ApiRequest request, Wish wish, Deployment wanted,
                         std::optional<Deployment> before, ModelRecord model) {
@@ -175,6 +238,8 @@ net::Task<ApiReply> put(ApiContext& context, ApiRequest request, Wish wish, Depl
     co_return conflict_of(cluster, wanted.name, "revision " + std::to_string(*wish.revision) + " is not the present one");
   }
   if (auto sound = check_ctx(wanted, model); !sound) co_return reply_error(sound.error());
+  if (auto sound = check_kind(wanted, model); !sound) co_return reply_error(sound.error());
+  if (auto sound = check_aliases(wanted, cluster.state()); !sound) co_return reply_error(sound.error());
   if (before && !same_process(wanted, *before)) ++wanted.generation;
   auto answer = ask(cluster, wanted, model);
   if (!answer) {

@@ -164,6 +164,10 @@ Json view_deployment(const Cluster& cluster, const Deployment& deployment) {
   json["cache_type_v"] = deployment.cache_type_v;
   json["flash_attn"] = deployment.flash_attn;
   json["ubatch"] = deployment.ubatch;
+  const auto record = state.models.find(deployment.model);
+  if (record != state.models.end()) json["kind"] = wire::to_string(kind_of(deployment, record->second));
+  json["pooling"] = deployment.pooling;
+  json["aliases"] = deployment.aliases;
   json["state"] = status.state;
   json["reason"] = status.reason;
   json["survives_node_loss"] = status.survives_node_loss;

@@ -80,6 +80,9 @@ std::string deployment_to_text(const Deployment& d) {
   json["flash_attn"] = d.flash_attn;
   json["cache_type_k"] = d.cache_type_k;
   json["cache_type_v"] = d.cache_type_v;
+  if (d.kind) json["kind"] = wire::to_string(*d.kind);
+  json["pooling"] = d.pooling;
+  json["aliases"] = d.aliases;
   json["generation"] = d.generation;
   json["created_ms"] = d.created_ms;
   return dump_json(json);
@@ -100,6 +103,13 @@ Result<Deployment> deployment_from_text(const std::string& text) {
   d.flash_attn = reader.boolean_or("flash_attn", true);
   d.cache_type_k = reader.string_or("cache_type_k", "f16", 16);
   d.cache_type_v = reader.string_or("cache_type_v", "f16", 16);
+  if (reader.has("kind")) d.kind = *kind_from(reader);
+  d.pooling = reader.string_or("pooling", "", 16);
+  if (reader.has("aliases")) {
+    for (const Json& alias : reader.array("aliases")) {
+      if (alias.is_string()) d.aliases.push_back(alias.get<std::string>());
+    }
+  }
   d.generation = reader.integer_or("generation", 1, 1, kNumberMax);
   d.created_ms = reader.integer_or("created_ms", 0, 0, kNumberMax);
   return finished(reader, std::move(d));

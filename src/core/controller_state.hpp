@@ -51,6 +51,9 @@ struct Deployment {
   bool flash_attn = true;
   std::string cache_type_k = "f16";
   std::string cache_type_v = "f16";
+  std::optional<ModelKind> kind;     // empty: the model's own; a chat model may serve embeddings
+  std::string pooling;               // of embeddings: "mean", "cls", "last"; empty: the model's own
+  std::vector<std::string> aliases;  // further names that clients may say
   std::int64_t generation = 1;  // counts changes that need new processes
   std::int64_t created_ms = 0;
   friend bool operator==(const Deployment&, const Deployment&) = default;

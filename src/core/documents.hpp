@@ -3,10 +3,12 @@
 //
 // `vram` figures are bytes unless a name says otherwise; times are milliseconds.
 #pragma once
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace aiv {
@@ -25,6 +27,8 @@ struct Version {
 
 enum class ModelKind { kChat, kEmbedding, kRerank };
 enum class EngineKind { kLlama, kFake };
+// Of embeddings; "none" would give a vector per token, "rank" belongs to reranking.
+inline constexpr std::array<std::string_view, 3> kPoolings{"mean", "cls", "last"};
 
 // What the header says a replica must put on one device; the proof compares the engine's log with it.
 struct DeviceBytes {
@@ -53,6 +57,7 @@ struct ReplicaSpec {
   bool flash_attn = true;
   std::string cache_type_k = "f16";
   std::string cache_type_v = "f16";
+  std::string pooling;  // of embeddings ("mean", "cls", "last"); empty: as the model's file says
   bool kv_unified = false;
   bool token_embd_on_device = false;  // -ot token_embd.weight=LAST DEVICE (tied models, or several devices)
   bool tied_output = false;           // the output is the token embedding (no output.weight)
@@ -138,6 +143,7 @@ struct RouteReplica {
 
 struct RouteModel {
   std::string name;  // deployment name, what clients ask for
+  std::vector<std::string> aliases;  // further names for it
   std::string model;
   ModelKind kind = ModelKind::kChat;
   std::int64_t ctx_per_slot = 0;

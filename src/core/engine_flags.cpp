@@ -66,6 +66,9 @@ Result<> check_spec(const ReplicaSpec& spec) {
         {"cache_type_v", spec.cache_type_v}})
     if (std::ranges::find(kCacheTypes, type) == kCacheTypes.end())
       return bad(std::string(field), "is not a cache type of the engine");
+  if (!spec.pooling.empty() && spec.kind != ModelKind::kEmbedding) return bad("pooling", "is only for embeddings");
+  if (!spec.pooling.empty() && std::ranges::find(kPoolings, spec.pooling) == kPoolings.end())
+    return bad("pooling", "must be mean, cls or last");
   // The engine would exit 1 (llama-context.cpp: "quantized V cache requires flash_attn to be enabled").
   if (is_quantised(spec.cache_type_v) && !spec.flash_attn)
     return bad("cache_type_v", "a quantised V cache needs flash attention");
@@ -116,6 +119,8 @@ Result<EngineCommand> engine_command(const ReplicaSpec& spec, const EngineSite& 
   add({"-kvo", "-c", std::to_string(spec.ctx), "-np", std::to_string(spec.slots)});
   add({spec.kv_unified ? "--kv-unified" : "--no-kv-unified"});
   add({"-fa", spec.flash_attn ? "on" : "off", "-ub", std::to_string(spec.ubatch)});
+  // The physical batch is at most the logical one, whose default is 2048; an input that is embedded needs both.
+  if (spec.kind != ModelKind::kChat) add({"-b", std::to_string(spec.ubatch)});
   add({"-ctk", spec.cache_type_k, "-ctv", spec.cache_type_v});
   // On the output's device, which is the last: a tied output is this very tensor, so there it costs nothing,
   // and an output that fell to the CPU would still show as one graph split too many.
@@ -125,6 +130,7 @@ Result<EngineCommand> engine_command(const ReplicaSpec& spec, const EngineSite& 
       break;
     case ModelKind::kEmbedding:
       add({"--embeddings"});
+      if (!spec.pooling.empty()) add({"--pooling", spec.pooling});
       break;
     case ModelKind::kRerank:
       add({"--rerank"});

@@ -18,17 +18,24 @@ EstimateBackend backend_of(const Device& device) {
   return EstimateBackend::kVulkan;
 }
 
+// An input that is embedded must fit one physical batch (llama-server refuses a longer one), and the context a slot
+// promises is what the gateway admits.
+int ubatch_of(const Deployment& deployment, const ModelRecord& model, const Variant& variant) {
+  if (kind_of(deployment, model) == ModelKind::kChat || model.engine == EngineKind::kFake) return deployment.ubatch;
+  return static_cast<int>(std::clamp<std::int64_t>(variant.ctx_per_slot, deployment.ubatch, kInputTokensMax));
+}
+
 EstimateOptions options_of(const Deployment& deployment, const ModelRecord& model, const Variant& variant,
                            const Device& device, std::size_t device_count) {
   EstimateOptions options;
   options.ctx = variant.ctx_per_slot * variant.slots;
   options.parallel = variant.slots;
-  options.ubatch = deployment.ubatch;
+  options.ubatch = ubatch_of(deployment, model, variant);
   options.flash_attn = deployment.flash_attn;
   options.cache_type_k = variant.cache_type_k;
   options.cache_type_v = variant.cache_type_v;
   options.devices = static_cast<int>(device_count);
-  options.embeddings = model.kind != ModelKind::kChat;
+  options.embeddings = kind_of(deployment, model) != ModelKind::kChat;
   options.backend = backend_of(device);
   options.alignment = options.backend == EstimateBackend::kVulkan ? device.alignment : 0;
   options.token_embd_on_device = prefer_token_embd_on_device(*model.facts, options.devices);
@@ -67,7 +74,8 @@ Result<> check_operand(Bytes operand, std::span<const Device* const> devices) {
 
 std::vector<Variant> variants_of(const Deployment& deployment, const ModelRecord& model) {
   const std::int64_t train = model.train_ctx();
-  const std::int64_t usual = train > 0 ? std::min(kDefaultCtxPerSlot, train) : kDefaultCtxPerSlot;
+  const std::int64_t most = kind_of(deployment, model) == ModelKind::kChat ? kDefaultCtxPerSlot : kDefaultCtxPerInput;
+  const std::int64_t usual = train > 0 ? std::min(most, train) : most;
   const std::int64_t ctx = deployment.ctx > 0 ? deployment.ctx : usual;
   const std::string& k = deployment.cache_type_k;
   const std::string& v = deployment.cache_type_v;
@@ -97,11 +105,16 @@ Result<ReplicaSpec> make_spec(const Deployment& deployment, const ModelRecord& m
   spec.model = model.id;
   spec.model_path = model.path;
   spec.model_digest = model.digest;
-  spec.kind = model.kind;
+  spec.kind = kind_of(deployment, model);
+  // A model that was made for chat has no pooling of its own, and without one the engine gives a vector per token.
+  const bool made_for_it = model.kind != ModelKind::kChat;
+  spec.pooling = spec.kind != ModelKind::kEmbedding  ? ""
+                 : !deployment.pooling.empty() || made_for_it ? deployment.pooling
+                                                              : "mean";
   spec.engine = model.engine;
   spec.ctx = variant.ctx_per_slot * variant.slots;
   spec.slots = variant.slots;
-  spec.ubatch = deployment.ubatch;
+  spec.ubatch = ubatch_of(deployment, model, variant);
   spec.flash_attn = deployment.flash_attn;
   spec.cache_type_k = variant.cache_type_k;
   spec.cache_type_v = variant.cache_type_v;
@@ -128,6 +141,10 @@ Result<ReplicaSpec> make_spec(const Deployment& deployment, const ModelRecord& m
     if (i < layers.size() && devices.size() > 1) spec.devices[i].split = static_cast<int>(layers[i]);
   }
   return spec;
+}
+
+ModelKind kind_of(const Deployment& deployment, const ModelRecord& model) {
+  return deployment.kind.value_or(model.kind);
 }
 
 Bytes overhead_of(const Device& device) {

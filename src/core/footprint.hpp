@@ -8,6 +8,8 @@
 namespace aiv {
 
 inline constexpr std::int64_t kDefaultCtxPerSlot = 4096;
+inline constexpr std::int64_t kDefaultCtxPerInput = 2048;  // of embeddings and reranking
+inline constexpr std::int64_t kInputTokensMax = 8192;     // of one input: the engine's physical batch
 inline constexpr int kDefaultSlots = 2;
 inline constexpr int kSlotsMax = 64;
 inline constexpr std::int64_t kCtxMin = 64;
@@ -25,7 +27,8 @@ struct Variant {
 };
 
 // Best first. A deployment that leaves slots open gets two, or one where two do not fit; one that leaves the context
-// open gets min(4096, what the model was trained with) a slot. The hints halve the context and quantise the cache.
+// open gets min(4096, what the model was trained with) a slot, or 2048 for embeddings and reranking, whose inputs must
+// fit one batch of the engine. The hints halve the context and quantise the cache.
 [[nodiscard]] std::vector<Variant> variants_of(const Deployment& deployment, const ModelRecord& model);
 
 // The spec of one replica on these devices of one node, in order, with its bytes on each; `layers` are the shares of a
@@ -33,6 +36,9 @@ struct Variant {
 // combination or an operand is larger than a device can bind; kInvalidArgument for options out of range.
 Result<ReplicaSpec> make_spec(const Deployment& deployment, const ModelRecord& model, const Variant& variant,
                               std::span<const Device* const> devices, std::span<const std::int64_t> layers = {});
+
+// What the replicas of the deployment do: as it says, else as the model is.
+[[nodiscard]] ModelKind kind_of(const Deployment& deployment, const ModelRecord& model);
 
 // Driver context of one engine process on the device: as the agent says, else the start values of vram.md section 5.
 [[nodiscard]] Bytes overhead_of(const Device& device);

@@ -205,6 +205,18 @@ constexpr std::array kEmbeddingFields{
     FieldRule{.name = "user", .value = text(512), .use = FieldUse::kDrop},
 };
 
+constexpr ValueRule kDocument{.types = kJsonString, .bytes_max = kTextMax};
+constexpr std::array kRerankFields{
+    FieldRule{.name = "model", .value = kModel, .use = FieldUse::kKeep, .required = true},
+    FieldRule{.name = "query", .value = {.types = kJsonString, .bytes_max = kTextMax}, .required = true},
+    FieldRule{.name = "documents",
+              .value = {.types = kJsonArray, .items_max = 2048, .item = &kDocument},
+              .required = true},
+    FieldRule{.name = "top_n", .value = integer(1, 1e6)},
+    FieldRule{.name = "return_documents", .value = kFlag, .use = FieldUse::kDrop},
+    FieldRule{.name = "user", .value = text(512), .use = FieldUse::kDrop},
+};
+
 constexpr auto kChatFields = joined(kTextFields, kChatOwnFields);
 constexpr auto kCompletionFields = joined(kTextFields, kCompletionOwnFields);
 
@@ -248,6 +260,7 @@ std::span<const FieldRule> request_fields(Endpoint endpoint) {
     case Endpoint::kChat: return kChatFields;
     case Endpoint::kCompletion: return kCompletionFields;
     case Endpoint::kEmbedding: return kEmbeddingFields;
+    case Endpoint::kRerank: return kRerankFields;
   }
   return {};
 }
@@ -257,6 +270,7 @@ std::string_view engine_path(Endpoint endpoint) {
     case Endpoint::kChat: return "/v1/chat/completions";
     case Endpoint::kCompletion: return "/v1/completions";
     case Endpoint::kEmbedding: return "/v1/embeddings";
+    case Endpoint::kRerank: return "/v1/rerank";
   }
   return {};
 }
@@ -311,11 +325,12 @@ std::string engine_body(const CheckedRequest& request, int slot, bool cache_prom
   std::string body;
   body.reserve(request.body.size() + 128);
   body = request.body;
-  if (request.endpoint != Endpoint::kEmbedding) {
+  if (generates(request.endpoint)) {
     if (request.max_tokens > 0) body += ",\"max_tokens\":" + std::to_string(request.max_tokens);
     if (request.stream) {
       body += request.include_usage ? ",\"stream\":true,\"stream_options\":{\"include_usage\":true}" : ",\"stream\":true";
     }
+    if (request.report_prompt && request.stream) body += ",\"return_progress\":true";
     body += cache_prompt ? ",\"cache_prompt\":true" : ",\"cache_prompt\":false";
     if (slot >= 0) body += ",\"id_slot\":" + std::to_string(slot);
   }

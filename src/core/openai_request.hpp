@@ -23,7 +23,12 @@
 
 namespace aiv {
 
-enum class Endpoint : std::uint8_t { kChat, kCompletion, kEmbedding };
+enum class Endpoint : std::uint8_t { kChat, kCompletion, kEmbedding, kRerank };
+
+// Whether an answer is text, made token by token; the others are one figure or list.
+[[nodiscard]] constexpr bool generates(Endpoint endpoint) {
+  return endpoint == Endpoint::kChat || endpoint == Endpoint::kCompletion;
+}
 
 // Types a value may have; a rule holds a set of them.
 enum JsonType : unsigned {
@@ -90,6 +95,7 @@ struct CheckedRequest {
   std::string model{};        // as the client said it
   bool stream = false;
   bool include_usage = false;
+  bool report_prompt = false;    // the engine says in the stream how long the prompt is, before its first token
   std::int64_t max_tokens = 0;   // 0: not given
   std::size_t prompt_bytes = 0;  // of the messages, prompt or input as written
   std::string body{};            // the engine's request, without its last '}' (see engine_body())

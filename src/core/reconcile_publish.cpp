@@ -53,9 +53,10 @@ RouteModel route_model(const ControllerState& state, const Deployment& deploymen
   model.name = deployment.name;
   model.model = deployment.model;
   model.created_ms = deployment.created_ms;
+  model.aliases = deployment.aliases;
   const auto record = state.models.find(deployment.model);
   if (record != state.models.end()) {
-    model.kind = record->second.kind;
+    model.kind = kind_of(deployment, record->second);
     model.ctx_per_slot = variants_of(deployment, record->second).front().ctx_per_slot;
   }
   for (const auto& [id, placement] : state.placements) {

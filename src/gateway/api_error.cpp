@@ -46,6 +46,16 @@ std::size_t utf8_length(std::string_view text) {
   return length;
 }
 
+// llama-server answers 500 for whatever it throws while it reads a request; these say that the request is at fault, and
+// every replica would say the same. (server.cpp ex_wrapper; server-common.cpp, common/chat.cpp, common/jinja.)
+bool blames_the_request(std::string_view message) {
+  for (const std::string_view sign : {"is too large to process", "input is not supported", "Failed to parse", "While executing",
+                                      "[json.exception", "Unable to generate parser"}) {
+    if (message.contains(sign)) return true;
+  }
+  return false;
+}
+
 bool status_invites_retry(int status) { return status == 408 || status == 409 || status == 429 || status >= 500; }
 
 }  // namespace
@@ -213,6 +223,11 @@ ApiError from_engine_error(int status, std::string_view body) {
     const auto code = inner["code"].get<std::int64_t>();  // an error event carries its status here
     if (code >= 400 && code < 600) error.status = static_cast<int>(code);
     error.type = error.status < 500 ? "invalid_request_error" : "api_error";
+  }
+  if (status == 500 && blames_the_request(error.message)) {
+    error.status = 400;
+    error.type = "invalid_request_error";
+    if (error.message.contains("too large to process")) error.code = "context_length_exceeded";
   }
   if (type == "exceed_context_size_error") {
     error.status = 400;

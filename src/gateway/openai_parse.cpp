@@ -244,7 +244,7 @@ void keep_field(CheckedRequest& request, std::string_view name, const element& v
   }
 }
 
-bool is_prompt(std::string_view name) { return name == "messages" || name == "prompt" || name == "input"; }
+bool is_prompt(std::string_view name) { return name == "messages" || name == "prompt" || name == "input" || name == "documents"; }
 
 // The same bytes through the parser that knows offsets; only for bodies that are wrong.
 ApiError not_json(std::string_view body, simdjson::error_code code) {

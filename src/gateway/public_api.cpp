@@ -9,9 +9,7 @@
 #include "base/log.hpp"
 #include "base/units.hpp"
 #include "gateway/assets.hpp"
-#include "gateway/openai_parse.hpp"
 #include "gateway/pipe.hpp"
-#include "gateway/relay.hpp"
 #include "wire/documents.hpp"
 
 namespace aiv::gateway {
@@ -32,21 +30,14 @@ std::string_view host_without_port(std::string_view host) {
   return host.substr(0, host.rfind(':') == std::string_view::npos ? host.size() : host.rfind(':'));
 }
 
+}  // namespace
+
 std::size_t announced_length(const net::Headers& headers) {
   const std::string* text = net::find_header(headers, "content-length");
   std::size_t length = 0;
   if (text != nullptr) std::from_chars(text->data(), text->data() + text->size(), length);
   return length;
 }
-
-bool is_json(const net::Headers& headers) {
-  const std::string* type = net::find_header(headers, "content-type");
-  if (type == nullptr) return true;  // curl without -H; what is not JSON is found when it is parsed
-  return type->starts_with("application/json") || type->starts_with("application/x-www-form-urlencoded") ||
-         type->starts_with("text/plain");
-}
-
-}  // namespace
 
 bool host_is_local(std::string_view host) {
   const std::string_view name = host_without_port(host);
@@ -73,17 +64,6 @@ std::string echoed_request_id(const net::Headers& headers) {
   return *id;
 }
 
-std::string model_json(const RouteModel& model) {
-  std::string out = "{\"id\":";
-  append_json_string(out, model.name);
-  out += fmt::format(",\"object\":\"model\",\"created\":{},\"owned_by\":\"aivailable\",\"aiv\":{{\"state\":", model.created_ms / 1000);
-  append_json_string(out, model.state);
-  out += ",\"kind\":";
-  append_json_string(out, wire::to_string(model.kind));
-  out += fmt::format(",\"replicas\":{},\"ctx\":{}}}}}", model.replicas.size(), model.ctx_per_slot);
-  return out;
-}
-
 net::Task<> PublicApi::handle(net::ExchangePtr exchange) {
   const net::RequestHead& head = exchange->request();
   Context context{.exchange = exchange,
@@ -94,11 +74,14 @@ net::Task<> PublicApi::handle(net::ExchangePtr exchange) {
                   .record = {},
                   .model = {},
                   .replica = {},
-                  .end = {}};
+                  .end = {},
+                  .family = family_of(head.path, head.headers)};
   context.headers.push_back({"x-request-id", context.request_id});
   if (std::string echoed = echoed_request_id(head.headers); !echoed.empty()) {
     context.headers.push_back({"x-client-request-id", std::move(echoed)});
   }
+  // Anthropic's clients look for it under this name.
+  if (context.family == ApiFamily::kAnthropic) context.headers.push_back({"request-id", context.request_id});
   state_.metrics.requests += 1;
   context.record.id = context.request_id;
   context.record.method = head.method;
@@ -158,9 +141,22 @@ net::Task<> PublicApi::serve(Context& context) {
 
 net::Task<> PublicApi::dispatch(Context& context, ApiRoute route) {
   switch (route) {
-    case ApiRoute::kChat: co_return co_await inference(context, Endpoint::kChat);
-    case ApiRoute::kCompletions: co_return co_await inference(context, Endpoint::kCompletion);
-    case ApiRoute::kEmbeddings: co_return co_await inference(context, Endpoint::kEmbedding);
+    case ApiRoute::kChat:
+    case ApiRoute::kCompletions:
+    case ApiRoute::kEmbeddings:
+    case ApiRoute::kRerank:
+    case ApiRoute::kResponses:
+    case ApiRoute::kMessages:
+    case ApiRoute::kOllamaChat:
+    case ApiRoute::kOllamaGenerate:
+    case ApiRoute::kOllamaEmbed:
+    case ApiRoute::kOllamaEmbedOld: co_return co_await inference(context, route);
+    case ApiRoute::kCountTokens: co_return co_await count_tokens(context);
+    case ApiRoute::kOllamaTags: co_return co_await ollama_tags(context, false);
+    case ApiRoute::kOllamaPs: co_return co_await ollama_tags(context, true);
+    case ApiRoute::kOllamaShow: co_return co_await ollama_show(context);
+    case ApiRoute::kOllamaPull: co_return co_await ollama_pull(context);
+    case ApiRoute::kOllamaVersion: co_return co_await answer(context, 200, "{\"version\":\"" AIV_VERSION "\"}");
     case ApiRoute::kModels: co_return co_await list_models(context);
     case ApiRoute::kModel: co_return co_await show_model(context);
     case ApiRoute::kHealth: co_return co_await health(context);
@@ -178,103 +174,16 @@ net::Task<> PublicApi::answer(Context& context, int status, std::string json) {
 }
 
 net::Task<> PublicApi::refuse(Context& context, ApiError error) {
-  context.record.status = error.status;
+  const int status = error_status(context.family, error);
+  context.record.status = status;
   context.end = error.code;
   // A body that nobody will read: a large one is not worth keeping the connection for.
   if (announced_length(context.exchange->request().headers) > kDiscardable) error.close = true;
-  net::ResponseHead head{error.status, context.headers};
+  net::ResponseHead head{status, context.headers};
   for (net::Header& header : error_headers(error)) head.headers.push_back(std::move(header));
-  const Result<> sent = co_await context.exchange->respond(std::move(head), openai_error_body(error));
+  std::string body = error_body(context.family, error, context.request_id);
+  const Result<> sent = co_await context.exchange->respond(std::move(head), std::move(body));
   static_cast<void>(sent);
-}
-
-net::Task<> PublicApi::inference(Context& context, Endpoint endpoint) {
-  const net::RequestHead& head = context.exchange->request();
-  const std::size_t limit = state_.options.body_bytes_max;
-  if (net::find_header(head.headers, "content-encoding") != nullptr || !is_json(head.headers)) {
-    ApiError coded{.status = 415,
-                   .type = "invalid_request_error",
-                   .code = "unsupported_media_type",
-                   .message = "The body must be JSON (content-type: application/json), not compressed."};
-    co_return co_await refuse(context, std::move(coded));
-  }
-  if (announced_length(head.headers) > limit) co_return co_await refuse(context, body_too_large(limit));
-  auto body = co_await context.exchange->read_body(limit);
-  if (!body) {
-    if (body.error().code == ErrorCode::kTooLarge) co_return co_await refuse(context, body_too_large(limit));
-    if (body.error().code == ErrorCode::kTimeout) {
-      ApiError late{.status = 408, .type = "invalid_request_error", .code = "request_timeout", .message = "The body did not arrive in time."};
-      late.close = true;
-      co_return co_await refuse(context, std::move(late));
-    }
-    co_return co_await refuse(context, bad_request("The body could not be read: " + body.error().reason + "."));
-  }
-  auto request = parse_openai_request(endpoint, *body);
-  if (!request) co_return co_await refuse(context, std::move(request.error()));
-  const RoutesPtr routes = state_.routes.current();
-  const RouteModel* route = routes->find_model(request->model);
-  const RouteKey* key = routes->find_key(context.caller.key_id);
-  ModelPtr model = route != nullptr && key_allows(key, route->name) ? state_.dispatcher.find(route->name) : nullptr;
-  if (!model) {
-    std::vector<std::string> names;
-    for (const RouteModel& m : routes->table().models) {
-      if (key_allows(key, m.name)) names.push_back(m.name);
-    }
-    co_return co_await refuse(context, model_not_found(request->model, names));
-  }
-  const bool wants_embedding = endpoint == Endpoint::kEmbedding;
-  if ((route->kind == ModelKind::kEmbedding) != wants_embedding) {
-    co_return co_await refuse(context, bad_request("The model '" + model->name + "' is " +
-                                                       (wants_embedding ? "not an embedding model." : "an embedding model; use /v1/embeddings."),
-                                                   "model"));
-  }
-  if (const auto fits = check_against_context(*request, model->ctx_per_slot); !fits) {
-    co_return co_await refuse(context, bad_request("'" + fits.error().where + "' " + fits.error().reason + ".", fits.error().where));
-  }
-  const std::string* debug = net::find_header(head.headers, "x-aiv-debug");
-  Relay relay(state_, {.exchange = context.exchange,
-                       .caller = context.caller,
-                       .request = std::move(*request),
-                       .model = model,
-                       .request_id = context.request_id,
-                       .arrived = context.arrived,
-                       .headers = context.headers,
-                       .debug = debug != nullptr && *debug == "1" && context.caller.role == Role::kAdmin});
-  const RelayResult result = co_await relay.run();
-  AccessRecord& record = context.record;
-  record.status = result.status;
-  record.attempts = result.attempts;
-  record.queue_ms = result.queue_ms;
-  record.first_token_ms = result.first_token_ms;
-  record.prompt_tokens = result.usage.prompt_tokens + result.usage.cached_tokens;
-  record.generated_tokens = result.usage.generated_tokens;
-  context.model = model->name;
-  context.replica = result.replica;
-  context.end = result.end;
-}
-
-net::Task<> PublicApi::list_models(Context& context) {
-  const RoutesPtr routes = state_.routes.current();
-  const RouteKey* key = routes->find_key(context.caller.key_id);
-  std::string out = "{\"object\":\"list\",\"data\":[";
-  bool first = true;
-  for (const RouteModel& model : routes->table().models) {
-    if (!key_allows(key, model.name)) continue;
-    if (!first) out += ',';
-    first = false;
-    out += model_json(model);
-  }
-  out += "]}";
-  co_await answer(context, 200, std::move(out));
-}
-
-net::Task<> PublicApi::show_model(Context& context) {
-  const RoutesPtr routes = state_.routes.current();
-  const RouteKey* key = routes->find_key(context.caller.key_id);
-  const std::string name = context.exchange->request().path.substr(std::string_view("/v1/models/").size());
-  const RouteModel* model = routes->find_model(name);
-  if (model == nullptr || !key_allows(key, model->name)) co_return co_await refuse(context, model_not_found(name, {}));
-  co_await answer(context, 200, model_json(*model));
 }
 
 net::Task<> PublicApi::health(Context& context) {

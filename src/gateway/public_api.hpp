@@ -3,9 +3,13 @@
 // Order (security): head within limits (net/http1) -> route -> key -> body within limits -> parse -> admission.
 // Authorisation comes before anything is looked up, so answers tell a stranger nothing.
 #pragma once
+#include <expected>
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "core/openai_request.hpp"
+#include "gateway/api/family.hpp"
 #include "gateway/api_table.hpp"
 #include "gateway/auth.hpp"
 #include "gateway/state.hpp"
@@ -28,12 +32,23 @@ class PublicApi {
     std::string model;  // what the record points to
     std::string replica;
     std::string end;
+    ApiFamily family = ApiFamily::kOpenAi;
   };
+  using ModelList = std::vector<const RouteModel*>;
   net::Task<> serve(Context& context);
   net::Task<> dispatch(Context& context, ApiRoute route);
-  net::Task<> inference(Context& context, Endpoint endpoint);
+  // api/serve.cpp: requests that go to an engine
+  net::Task<> inference(Context& context, ApiRoute route);
+  net::Task<> count_tokens(Context& context);
+  net::Task<std::optional<std::string>> read_json_body(Context& context);
+  std::expected<ModelPtr, ApiError> model_for(const Context& context, const std::string& name, Endpoint endpoint) const;
+  // api/models.cpp: what there is
   net::Task<> list_models(Context& context);
   net::Task<> show_model(Context& context);
+  net::Task<> ollama_tags(Context& context, bool running);
+  net::Task<> ollama_show(Context& context);
+  net::Task<> ollama_pull(Context& context);
+  [[nodiscard]] ModelList models_of(const Context& context, const Routes& routes) const;
   net::Task<> health(Context& context);
   net::Task<> metrics(Context& context);
   net::Task<> relay_to_controller(Context& context);
@@ -51,7 +66,7 @@ class PublicApi {
 [[nodiscard]] bool host_is_local(std::string_view host);
 // A caller's own request id as we echo it: at most 128 visible ASCII characters, else empty.
 [[nodiscard]] std::string echoed_request_id(const net::Headers& headers);
-// The OpenAI object of one model.
-std::string model_json(const RouteModel& model);
+// Content-Length as announced; 0 without one.
+[[nodiscard]] std::size_t announced_length(const net::Headers& headers);
 
 }  // namespace aiv::gateway

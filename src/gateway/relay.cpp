@@ -180,7 +180,7 @@ net::Task<Relay::Step> Relay::read_failure(net::ClientExchangePtr upstream, net:
   const auto body = co_await upstream->read_body(std::size_t{256} << 10, Clock::now() + kErrorBodyWait);
   if (presence_->gone) co_return cancelled();
   ApiError error = from_engine_error(head.status, body ? *body : std::string());
-  if (is_clients_fault(head.status)) {
+  if (is_clients_fault(error.status)) {
     co_await fail_with(std::move(error));
     co_return Step::kEnded;
   }

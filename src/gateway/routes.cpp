@@ -26,6 +26,10 @@ std::string describe(const Version& version) {
 
 Routes::Routes(RouteTable table) : table_(std::move(table)) {
   for (const RouteModel& model : table_.models) models_.emplace(model.name, &model);
+  // After all names: an alias never takes one away.
+  for (const RouteModel& model : table_.models) {
+    for (const std::string& alias : model.aliases) models_.emplace(alias, &model);
+  }
   for (const RouteKey& key : table_.keys) keys_.emplace(key.id, &key);
 }
 

@@ -18,7 +18,7 @@ class Routes {
   Routes(const Routes&) = delete;
   Routes& operator=(const Routes&) = delete;
   [[nodiscard]] const RouteTable& table() const { return table_; }
-  // Exact, then without ":latest". nullptr: unknown.
+  // A deployment's name or one of its aliases; exact, then without ":latest". nullptr: unknown.
   [[nodiscard]] const RouteModel* find_model(std::string_view name) const;
   [[nodiscard]] const RouteKey* find_key(std::string_view id) const;
 

@@ -18,7 +18,7 @@ struct Allowed {
 };
 // llama-server v0.5.0, tools/server/server.cpp. What changes the process (POST /props, /slots/N,
 // /lora-adapters, /models/load) is not here.
-constexpr std::array<Allowed, 15> kAllowed = {{{"POST", "/v1/chat/completions", EnginePath::kGenerates},
+constexpr std::array<Allowed, 16> kAllowed = {{{"POST", "/v1/chat/completions", EnginePath::kGenerates},
                                                {"POST", "/v1/completions", EnginePath::kGenerates},
                                                {"POST", "/completion", EnginePath::kGenerates},
                                                {"POST", "/infill", EnginePath::kGenerates},
@@ -26,6 +26,7 @@ constexpr std::array<Allowed, 15> kAllowed = {{{"POST", "/v1/chat/completions", 
                                                {"POST", "/embeddings", EnginePath::kGenerates},
                                                {"POST", "/v1/rerank", EnginePath::kGenerates},
                                                {"POST", "/apply-template", EnginePath::kQuick},
+                                               {"POST", "/v1/chat/completions/input_tokens", EnginePath::kQuick},
                                                {"POST", "/tokenize", EnginePath::kQuick},
                                                {"POST", "/detokenize", EnginePath::kQuick},
                                                {"GET", "/health", EnginePath::kQuick},

@@ -161,6 +161,7 @@ ReplicaSpec read_replica_spec(JsonReader& r) {
   out.flash_attn = r.boolean_or("flash_attn", true);
   out.cache_type_k = r.string_or("cache_type_k", "f16", 16);
   out.cache_type_v = r.string_or("cache_type_v", "f16", 16);
+  out.pooling = r.string_or("pooling", "", 16);
   out.kv_unified = r.boolean_or("kv_unified", false);
   out.token_embd_on_device = r.boolean_or("token_embd_on_device", false);
   out.tied_output = r.boolean_or("tied_output", false);
@@ -174,6 +175,10 @@ ReplicaSpec read_replica_spec(JsonReader& r) {
 RouteModel read_route_model(JsonReader& r) {
   RouteModel out;
   out.name = r.string("name", 256);
+  for (const Json& alias : r.array("aliases", false)) {
+    if (!alias.is_string() || alias.get_ref<const std::string&>().size() > 256) r.fail_at("aliases", "must hold names");
+    if (r.ok()) out.aliases.push_back(alias.get<std::string>());
+  }
   out.model = r.string_or("model", "", 256);
   out.kind = read_enum(r, "kind", kKinds, ModelKind::kChat, false);
   out.ctx_per_slot = r.integer_or("ctx_per_slot", 0, 0, kMax);
@@ -269,6 +274,7 @@ Json to_json(const ReplicaSpec& s) {
           {"flash_attn", s.flash_attn},
           {"cache_type_k", s.cache_type_k},
           {"cache_type_v", s.cache_type_v},
+          {"pooling", s.pooling},
           {"kv_unified", s.kv_unified},
           {"token_embd_on_device", s.token_embd_on_device},
           {"tied_output", s.tied_output},
@@ -323,6 +329,7 @@ Json to_json(const RouteTable& t) {
                           {"suspect", r.suspect}});
     }
     models.push_back({{"name", m.name},
+                      {"aliases", m.aliases},
                       {"model", m.model},
                       {"kind", to_string(m.kind)},
                       {"ctx_per_slot", m.ctx_per_slot},

@@ -1,18 +1,21 @@
-// How one API family says what an engine said. The relay speaks with every engine in OpenAI's form, whatever the
-// client's family, so that slots, retries, stalls and resumes are one piece of code; a form turns the events that
-// come out of it into the client's. Without a form an answer is OpenAI's and its bytes pass as they came.
+// How one API family says what an engine said. The relay speaks with every engine in OpenAI's form, whatever
+// the client's family, so that slots, retries, stalls and resumes are one piece of code; a form turns the
+// events that come out of it into the client's. Without a form an answer is OpenAI's and its bytes pass as
+// they came.
 //
 // RULES
-// - event() gets whole events in order, each once; done() comes after the last, and only when the answer is whole.
-// - A form may hold back what it was told (a role, a count of prompt tokens) until there is something to say: as long
+// - event() gets whole events in order, each once; done() comes after the last, and only when the answer is
+// whole.
+// - A form may hold back what it was told (a role, a count of prompt tokens) until there is something to say:
+// as long
 //   as nothing has left, the relay can still start again on another replica, and calls forget() then.
 // - A form never throws and takes any bytes: an event that is not what it should be adds nothing.
 #pragma once
 #include <string>
 #include <string_view>
 
-#include "gateway/api/family.hpp"
 #include "base/result.hpp"
+#include "gateway/api/family.hpp"
 
 namespace aiv::gateway {
 
@@ -27,7 +30,8 @@ class AnswerForm {
   virtual void done(std::string& out) = 0;
   // Something that shows that the connection lives and changes nothing.
   virtual void life_sign(std::string& out) { out += ": keep-alive\n\n"; }
-  // The answer to a request that is not streamed, from the engine's whole answer; an error is the engine's fault.
+  // The answer to a request that is not streamed, from the engine's whole answer; an error is the engine's
+  // fault.
   virtual Result<std::string> whole(std::string_view body) = 0;
   // The last event of a stream that broke.
   virtual std::string error_event(const ApiError& error) = 0;

@@ -9,16 +9,25 @@ std::string_view anthropic_type(const ApiError& error) {
     case 400:
     case 405:
     case 408:
-    case 415: return "invalid_request_error";
-    case 401: return "authentication_error";
-    case 403: return "permission_error";
-    case 404: return "not_found_error";
-    case 413: return "request_too_large";
-    case 429: return "rate_limit_error";
+    case 415:
+      return "invalid_request_error";
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
     case 503:
-    case 529: return "overloaded_error";
-    case 504: return "timeout_error";
-    default: return error.status < 500 ? "invalid_request_error" : "api_error";
+    case 529:
+      return "overloaded_error";
+    case 504:
+      return "timeout_error";
+    default:
+      return error.status < 500 ? "invalid_request_error" : "api_error";
   }
 }
 
@@ -27,7 +36,8 @@ std::string_view anthropic_type(const ApiError& error) {
 ApiFamily family_of(std::string_view path, const net::Headers& headers) {
   if (path == "/api" || path.starts_with("/api/")) return ApiFamily::kOllama;
   if (path == "/v1/messages" || path.starts_with("/v1/messages/")) return ApiFamily::kAnthropic;
-  if (path.starts_with("/v1/") && net::find_header(headers, "anthropic-version") != nullptr) return ApiFamily::kAnthropic;
+  if (path.starts_with("/v1/") && net::find_header(headers, "anthropic-version") != nullptr)
+    return ApiFamily::kAnthropic;
   return ApiFamily::kOpenAi;
 }
 
@@ -56,9 +66,12 @@ std::string error_body(ApiFamily family, const ApiError& error, std::string_view
 std::string error_event(ApiFamily family, const ApiError& error, std::string_view request_id) {
   const std::string body = error_body(family, error, request_id);
   switch (family) {
-    case ApiFamily::kOpenAi: return "data: " + body + "\n\n";
-    case ApiFamily::kAnthropic: return "event: error\ndata: " + body + "\n\n";
-    case ApiFamily::kOllama: return body + "\n";
+    case ApiFamily::kOpenAi:
+      return "data: " + body + "\n\n";
+    case ApiFamily::kAnthropic:
+      return "event: error\ndata: " + body + "\n\n";
+    case ApiFamily::kOllama:
+      return body + "\n";
   }
   return {};
 }

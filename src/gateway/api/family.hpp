@@ -17,7 +17,8 @@ namespace aiv::gateway {
 
 enum class ApiFamily : std::uint8_t { kOpenAi, kAnthropic, kOllama };
 
-// By the path; "/v1/models" and unknown paths under "/v1" also by the header that only Anthropic's clients send.
+// By the path; "/v1/models" and unknown paths under "/v1" also by the header that only Anthropic's clients
+// send.
 [[nodiscard]] ApiFamily family_of(std::string_view path, const net::Headers& headers);
 
 // The status as the family has it: Anthropic says 529 for "overloaded", the others 503.

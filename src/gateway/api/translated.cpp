@@ -1,0 +1,35 @@
+#include "gateway/api/translated.hpp"
+
+#include "base/units.hpp"
+
+namespace aiv::gateway {
+
+std::expected<Json, ApiError> read_object(std::string_view body) {
+  auto json = parse_json(body, kJsonDepthMax);
+  if (!json) {
+    const Error& error = json.error();
+    return std::unexpected(bad_request("The body is not JSON" +
+                                       (error.where.empty() ? "" : " at " + error.where) + ": " +
+                                       printable(error.reason, 200)));
+  }
+  if (!json->is_object()) return std::unexpected(bad_request("The body must be a JSON object."));
+  return std::move(*json);
+}
+
+ApiError wrong_field(const std::string& path, std::string_view reason) {
+  return bad_request("'" + printable(path, 200) + "' " + std::string(reason) + ".", path);
+}
+
+std::string json_text(std::string_view text) {
+  std::string out;
+  append_json_string(out, text);
+  return out;
+}
+
+std::string id_from(std::string_view prefix, std::string_view request_id) {
+  const std::size_t dash = request_id.rfind('-');
+  return std::string(prefix) +
+         std::string(dash == std::string_view::npos ? request_id : request_id.substr(dash + 1));
+}
+
+}  // namespace aiv::gateway
