@@ -38,7 +38,6 @@ namespace aiv {
 
 inline constexpr int kResumesMax = 3;
 inline constexpr std::size_t kDeliveredBytesMax = std::size_t{256} * 1024;  // kept per stream; longer ones are not resumed
-inline constexpr std::int64_t kSurvivorWaitMs = 10'000;                     // for a replica to continue on
 // One that failed under this request is asked again when it is all there is, after its back-off.
 inline constexpr std::int64_t kSameReplicaAfterMs = 1'500;
 

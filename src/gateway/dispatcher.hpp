@@ -78,6 +78,7 @@ class Lease {
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
   [[nodiscard]] Replica& replica() const { return *replica_; }
+  [[nodiscard]] ReplicaPtr shared_replica() const { return replica_; }
   [[nodiscard]] const SlotLease& slot() const { return slot_; }
   [[nodiscard]] const RouteTerms& terms() const { return terms_; }  // as predicted when it was bound
 

@@ -29,6 +29,7 @@ struct GatewayOptions {
   int keep_alive_ms = 10'000;                            // silence after which a comment is sent
   int stall_ms_min = 10'000;                             // no token for so long: the replica is given up, if another can take over
   int stall_alone_ms = 120'000;                          // the same where no other replica could
+  int survivor_wait_ms = 10'000;                         // a broken stream waits that long for a replica to go on with
   // Called once both ports are open, with their numbers: the parent prints the address, `aiv dev` starts agents.
   // They are also written to DIR/run/gateway.ports as {"public":N,"link":N}.
   std::function<void(int public_port, int link_port)> on_listening;

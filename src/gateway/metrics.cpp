@@ -66,8 +66,11 @@ void write_models(Text& text, const Metrics& metrics) {
   for (const auto& [model, m] : metrics.models) {
     text.sample(model_label(model) + ",phase=\"prefill\",result=\"recovered\"", m.failovers_recovered);
     text.sample(model_label(model) + ",phase=\"prefill\",result=\"failed\"", m.failovers_failed);
+    text.sample(model_label(model) + ",phase=\"decode\",result=\"recovered\"", m.resumes_recovered);
     text.sample(model_label(model) + ",phase=\"decode\",result=\"failed\"", m.streams_broken);
   }
+  text.family("resumes_total", "counter", "Continuations of a broken stream on another replica; an answer may need several.");
+  for (const auto& [model, m] : metrics.models) text.sample(model_label(model), m.resumes);
 }
 
 void write_dispatch(Text& text, const Dispatcher& dispatcher) {

@@ -45,6 +45,9 @@ struct ModelMetrics {
   std::uint64_t failovers_recovered = 0;  // failed before the first byte, answered by another replica
   std::uint64_t failovers_failed = 0;
   std::uint64_t streams_broken = 0;  // ended by an error event
+  std::uint64_t resumes = 0;         // continuations begun; an answer may need several
+  std::uint64_t resumes_recovered = 0;  // answers that were continued and came to their end
+  std::uint64_t resumes_failed = 0;
   std::uint64_t cancelled = 0;       // the client left
 };
 

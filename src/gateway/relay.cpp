@@ -6,6 +6,7 @@
 
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "gateway/relay_continuation.hpp"
 
 namespace aiv::gateway {
 namespace {
@@ -16,6 +17,8 @@ constexpr std::string_view kDone = "data: [DONE]\n\n";
 constexpr net::seconds kTrailerWait{2};
 constexpr net::seconds kErrorBodyWait{5};
 constexpr net::milliseconds kPaceMin{2000};
+constexpr net::milliseconds kProbeAfter{1500};  // of silence
+constexpr net::seconds kProbeLimit{2};
 
 double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
@@ -53,13 +56,24 @@ net::Task<RelayResult> Relay::run() {
   call_.exchange->on_gone([presence] { presence->leave(); });
   int refusals = 0;
   for (;;) {
-    const bool acquired = co_await acquire();
+    bool acquired = false;
+    if (continuation_) {
+      acquired = co_await acquire_survivor();
+    } else {
+      acquired = co_await acquire();
+    }
     if (!acquired) break;
     result_.attempts += 1;
     result_.replica = lease_->replica().id;
-    const Step step = co_await attempt();
+    link_lost_ = engine_left_ = false;
+    probes_failed_ = 0;
+    Step step = Step::kEnded;
+    if (continuation_) {
+      step = co_await resume();
+    } else {
+      step = co_await attempt();
+    }
     presence_->upstream = nullptr;
-    const Replica* tried = &lease_->replica();
     lease_.reset();
     if (step == Step::kEnded) break;
     if (step == Step::kRefused) {
@@ -71,24 +85,59 @@ net::Task<RelayResult> Relay::run() {
       co_await net::sleep_for(kRefusedPause);
       continue;
     }
-    demand_.excluded.push_back(tried);
-    if (crashes_ >= kCrashesMax) {
-      ApiError poison{.status = 500,
-                      .type = "api_error",
-                      .code = "request_crashes_engine",
-                      .message = "Two engines ended while they worked on this request; it is not tried again.",
-                      .never_retry = true};
-      co_await fail_with(std::move(poison));
-      break;
-    }
-    if (result_.attempts >= kAttemptsMax || (!retrying_ && !state_.dispatcher.may_retry())) {
-      co_await fail_with(replica_failed("No replica could answer: " + failure_ + "."));
-      break;
-    }
-    if (!retrying_) retrying_ = state_.dispatcher.retry_token();
-    forget_attempt();
+    const bool goes_on = co_await answer_failure();
+    if (!goes_on) break;
   }
   co_return std::move(result_);
+}
+
+// An attempt has failed: true when there is to be another one, else the client has been told.
+net::Task<bool> Relay::answer_failure() {
+  if (crashes_ >= kCrashesMax) {
+    ApiError poison{.status = 500,
+                    .type = "api_error",
+                    .code = "request_crashes_engine",
+                    .message = "Two engines ended while they worked on this request; it is not tried again.",
+                    .never_retry = true};
+    co_await fail_with(std::move(poison));
+    co_return false;
+  }
+  if (relayed_ && !result_.end.empty() && !call_.request.include_usage) {
+    // Its last event has left; only the end mark was lost.
+    out_.clear();
+    emit(kDone);
+    const bool sent = co_await send(out_);
+    if (sent) {
+      const Result<> finished = co_await call_.exchange->finish();
+      static_cast<void>(finished);
+    }
+    count_partial();
+    co_return false;
+  }
+  if (relayed_) {
+    const ResumeObstacle obstacle = begin_resume();
+    if (obstacle == ResumeObstacle::kNone) co_return true;
+    ApiError error = replica_failed("The replica failed in the middle of the answer (" + failure_ +
+                                    "), which cannot be continued elsewhere because " +
+                                    std::string(to_string(obstacle)) + ".");
+    if (!engine_error_.empty()) {
+      error = from_engine_error(200, engine_error_);
+      if (error.code.empty()) error.code = "engine_error";
+    }
+    count_partial();
+    co_await fail_with(std::move(error));
+    co_return false;
+  }
+  // A request that only lost its node or engine is tried once more whatever the budget says.
+  const bool free_try = result_.attempts == 1 && (link_lost_ || engine_left_);
+  if (result_.attempts >= kAttemptsMax || (!retrying_ && !free_try && !state_.dispatcher.may_retry())) {
+    co_await fail_with(replica_failed("No replica could answer: " + failure_ + "."));
+    co_return false;
+  }
+  if (!retrying_) retrying_ = state_.dispatcher.retry_token();
+  exclude_tried();
+  forget_attempt();
+  co_return true;
 }
 
 // Nothing of it has left, so the next attempt starts from nothing.
@@ -96,6 +145,7 @@ void Relay::forget_attempt() {
   if (call_.form) call_.form->forget();
   in_.clear();
   engine_error_.clear();
+  journal_.clear();
   tokens_ = 0;
   done_ = rename_ = model_seen_ = learned_ = pace_spoiled_ = false;
 }
@@ -157,9 +207,11 @@ net::Task<Relay::Step> Relay::attempt() {
   presence_->upstream = upstream;
   if (presence_->gone) co_return cancelled();
 
-  const auto limit = Clock::now() + first_limit();
+  const auto asked = Clock::now();
+  const auto limit = asked + first_limit();
   while (true) {
-    const auto deadline = call_.request.stream ? std::min(limit, next_life_sign()) : limit;
+    auto deadline = std::min(limit, next_probe(asked));
+    if (call_.request.stream) deadline = std::min(deadline, next_life_sign());
     auto answer = co_await upstream->head(deadline);
     if (presence_->gone) co_return cancelled();
     if (answer) {
@@ -169,6 +221,9 @@ net::Task<Relay::Step> Relay::attempt() {
     if (answer.error().code == ErrorCode::kRefused) co_return Step::kRefused;
     if (answer.error().code != ErrorCode::kTimeout) co_return failed(answer.error().reason);
     if (Clock::now() >= limit) co_return failed("it did not answer in time", true);
+    const bool hung = co_await hangs(asked);
+    if (presence_->gone) co_return cancelled();
+    if (hung) co_return failed("it answers nothing any more", true);
     co_await life_sign();
   }
   if (call_.request.stream) co_return co_await relay_stream(upstream);
@@ -196,7 +251,7 @@ net::Task<Relay::Step> Relay::relay_whole(net::ClientExchangePtr upstream) {
   if (!body) co_return failed(body.error().reason, body.error().code == ErrorCode::kTimeout);
   const std::string end = net::header_or(upstream->trailers(), "aiv-end", "");
   if (end != "complete") {
-    if (end.starts_with("engine-exit")) ++crashes_;
+    note_end(end);
     co_return failed(end.empty() ? "its answer was cut off" : "its answer was cut off (" + printable(end, 80) + ")");
   }
   learn(*body);
@@ -223,22 +278,26 @@ net::Task<Relay::Step> Relay::relay_stream(net::ClientExchangePtr upstream) {
   auto last_event = Clock::now();
   while (true) {
     const auto limit = last_event + stall_limit();
-    const Result<bool> more = co_await upstream->read_some(in_, std::min(limit, next_life_sign()));
+    const auto deadline = std::min({limit, next_life_sign(), next_probe(last_event)});
+    const Result<bool> more = co_await upstream->read_some(in_, deadline);
     if (presence_->gone) co_return cancelled();
     if (!more && more.error().code == ErrorCode::kTimeout) {
-      if (Clock::now() >= limit) co_return co_await stream_failed("it stopped sending");
+      if (Clock::now() >= limit) co_return stream_failed("it stopped sending", true);
+      const bool hung = co_await hangs(last_event);
+      if (presence_->gone) co_return cancelled();
+      if (hung) co_return stream_failed("it answers nothing any more", true);
       co_await life_sign();
       continue;
     }
-    if (!more) co_return co_await stream_failed(more.error().reason);
+    if (!more) co_return stream_failed(more.error().reason);
     if (!*more) co_return co_await end_stream(upstream);
     last_event = Clock::now();
     const bool sound = scan_events();
     sample_pace(last_event);
     const bool sent = co_await send_events();
     if (!sent) co_return cancelled();
-    if (!sound) co_return co_await stream_failed("the engine reported an error");
-    if (in_.size() > kEventBytesMax) co_return co_await stream_failed("an event is too large");
+    if (!sound) co_return stream_failed("the engine reported an error");
+    if (in_.size() > kEventBytesMax) co_return stream_failed("an event is too large");
   }
 }
 
@@ -246,15 +305,47 @@ net::Task<Relay::Step> Relay::relay_stream(net::ClientExchangePtr upstream) {
 net::Task<Relay::Step> Relay::end_stream(net::ClientExchangePtr upstream) {
   const std::string end = net::header_or(upstream->trailers(), "aiv-end", "");
   if (!done_) {
-    if (end.starts_with("engine-exit")) ++crashes_;
+    note_end(end);
     std::string reason = "its answer was cut off";
     if (!end.empty() && end != "complete") reason += " (" + printable(end, 80) + ")";
-    co_return co_await stream_failed(std::move(reason));
+    co_return stream_failed(std::move(reason));
   }
   const Result<> finished = co_await call_.exchange->finish();
   if (!finished) co_return cancelled();
   count_success();
   co_return Step::kEnded;
+}
+
+// How the agent says that an answer ended. An engine that left by itself marks the request.
+void Relay::note_end(std::string_view end) {
+  if (!end.starts_with("engine-exit")) return;
+  engine_left_ = true;
+  ++crashes_;
+}
+
+// When the replica is asked whether it is there, after so long a silence.
+Clock::time_point Relay::next_probe(Clock::time_point silent_since) const {
+  return std::max(silent_since, probed_at_) + kProbeAfter;
+}
+
+// True when the engine under a silent exchange answers nothing at all. Only a missing answer counts: whoever says "not
+// ready" lives, and a link that is gone breaks the exchange itself.
+net::Task<bool> Relay::hangs(Clock::time_point silent_since) {
+  if (Clock::now() < next_probe(silent_since)) co_return false;
+  if (probed_at_ < silent_since) probes_failed_ = 0;
+  probed_at_ = Clock::now();
+  if (!state_.dispatcher.has_alternative(demand_, lease_->replica())) co_return false;
+  net::RequestHead head{.method = "GET", .path = "/node/v1/replicas/" + lease_->replica().id + "/health", .query = {}, .headers = {}};
+  const auto opened = co_await link_->open(std::move(head), std::string());
+  if (!opened) co_return false;
+  const net::ClientExchangePtr probe = *opened;
+  const auto answer = co_await probe->head(Clock::now() + kProbeLimit);
+  probe->cancel();
+  probed_at_ = Clock::now();
+  const bool silent = !answer && answer.error().code == ErrorCode::kTimeout;
+  probes_failed_ = silent ? probes_failed_ + 1 : 0;
+  if (silent) probed_at_ -= kProbeAfter;  // the next question follows at once
+  co_return probes_failed_ >= kProbesMax;
 }
 
 // Splits what has arrived into events; what may leave is in_[0, whole_) or, where something was left out or changed,
@@ -289,6 +380,8 @@ bool Relay::scan_events() {
     if (kind == SseEvent::kDone) {
       done_ = true;
     } else {
+      // Whose turn it is goes out with the first of what is said: until then the request can still be tried anew.
+      if (!relayed_ && whole_ == 0 && whole_ + size == in.size() && is_role_event(event)) break;
       note_event(event, kind);
     }
     if (call_.form) {
@@ -309,7 +402,7 @@ void Relay::note_event(std::string_view event, SseEvent kind) {
   // Progress of the prompt, which only a form asks for, is no token.
   if (call_.form && find_json_value(event, "prompt_progress") != std::string_view::npos) return;
   pass_event(event);
-  if (kind == SseEvent::kToken) ++tokens_;
+  if (kind == SseEvent::kToken && journal_.add(event, call_.request.endpoint)) ++tokens_;
   if (kind == SseEvent::kFinish) result_.end = std::string(find_json_string(event, "finish_reason").value_or(""));
   if (kind != SseEvent::kToken) learn(event_data(event));
 }
@@ -384,25 +477,17 @@ net::Task<> Relay::life_sign() {
   co_await send(sign);
 }
 
-net::Task<Relay::Step> Relay::stream_failed(std::string reason) {
-  if (!relayed_) co_return failed(reason);
-  const Step penalty = failed(reason);
-  static_cast<void>(penalty);
-  metrics_.streams_broken += 1;
-  ApiError error = replica_failed("The replica failed in the middle of the answer: " + reason + ".");
-  if (!engine_error_.empty()) {
-    error = from_engine_error(200, engine_error_);
-    if (error.code.empty()) error.code = "engine_error";
-  }
-  count_partial();
-  co_await fail_with(std::move(error));
-  co_return Step::kEnded;
+Relay::Step Relay::stream_failed(std::string reason, bool hung) {
+  in_.clear();  // what is left is no whole event
+  return failed(std::move(reason), hung);
 }
 
 net::Task<> Relay::fail_with(ApiError error) {
   result_.end = error.code.empty() ? "error" : error.code;
   metrics_.failures_by_code[result_.end] += 1;
   if (retrying_) metrics_.failovers_failed += 1;
+  if (relayed_) metrics_.streams_broken += 1;
+  if (continuation_) metrics_.resumes_failed += 1;
   if (head_sent_) {
     const std::string event = call_.form ? call_.form->error_event(error) : openai_error_event(error);
     const bool sent = co_await send(event);
@@ -419,17 +504,21 @@ net::Task<> Relay::fail_with(ApiError error) {
   static_cast<void>(sent);
 }
 
-Relay::Step Relay::failed(std::string reason, bool stalled) {
+Relay::Step Relay::failed(std::string reason, bool hung) {
   Replica& replica = lease_->replica();
   failure_ = std::move(reason);
   replica.failures += 1;
   // A link that went down says nothing of the replica: it is unreachable until the link is back, then usable at once.
-  if (state_.links.find(replica.node) == link_ && link_) replica.ejection.failed(monotonic_ms());
+  link_lost_ = !link_ || state_.links.find(replica.node) != link_;
+  if (!link_lost_) {
+    replica.ejection.failed(monotonic_ms());
+    tried_.push_back({lease_->shared_replica(), Clock::now(), hung});
+  }
   log_warn("replica.failed", {{"replica", replica.id},
                               {"node", replica.node},
                               {"request", call_.request_id},
                               {"reason", printable(failure_, 300)},
-                              {"stalled", stalled},
+                              {"hung", hung},
                               {"tokens", tokens_}});
   return Step::kRetry;
 }
@@ -476,6 +565,7 @@ void Relay::count_success() {
   if (!call_.request.stream) metrics_.time_to_first_token.observe(total_s);
   metrics_.success_by_finish_reason[result_.end] += 1;
   if (retrying_) metrics_.failovers_recovered += 1;
+  if (continuation_) metrics_.resumes_recovered += 1;
 }
 
 net::Headers Relay::answer_headers() const {

@@ -6,7 +6,12 @@
 // - The head of a stream is held until the engine's first event or 5 s, so that until then every failure has its
 //   proper status. After that comments keep the connection alive.
 // - A replica that fails before anything was relayed is replaced (at most 3 attempts, within the retry budget). Later
-//   the stream ends with one error event and without [DONE]: a broken stream never looks complete.
+//   the stream is continued on another replica where that can be done right (core/resume.hpp, relay_resume.cpp).
+//   Otherwise it ends with one error event and without [DONE]: a broken stream never looks complete.
+// - The retry budget keeps requests that fail everywhere from loading the cluster. It does not hold back those whose
+//   node was lost or whose stream is continued: each lost replica causes them once, and slots bound them.
+// - An engine that is silent while another replica could take over is asked for its health: a stopped process still
+//   accepts connections, and nothing but its silence tells. Two unanswered questions and it is given up.
 // - An engine's answer counts as whole only with its terminator ([DONE], or the trailer `aiv-end: complete`).
 // - When the client leaves, the upstream exchange is cancelled at once, at every stage.
 // - A request under which two engines exited goes nowhere again.
@@ -15,8 +20,10 @@
 #include <string>
 
 #include "core/openai_request.hpp"
+#include "core/resume.hpp"
 #include "gateway/api/answer_form.hpp"
 #include "gateway/auth.hpp"
+#include "gateway/journal.hpp"
 #include "gateway/sse.hpp"
 #include "gateway/state.hpp"
 
@@ -28,6 +35,7 @@ inline constexpr net::milliseconds kRefusedPause{20};
 inline constexpr int kCrashesMax = 2;
 inline constexpr std::size_t kAnswerBytesMax = std::size_t{64} << 20;
 inline constexpr std::size_t kEventBytesMax = std::size_t{4} << 20;
+inline constexpr int kProbesMax = 2;  // unanswered ones, then the replica counts as hung
 
 struct InferenceCall {
   net::ExchangePtr exchange;
@@ -45,6 +53,7 @@ struct RelayResult {
   int status = 0;
   std::string replica{};
   int attempts = 0;
+  int resumes = 0;  // how often the stream was continued on another replica
   double queue_ms = 0;
   double first_token_ms = 0;
   EngineTimings usage;
@@ -61,6 +70,12 @@ class Relay {
 
  private:
   enum class Step { kEnded, kRetry, kRefused };
+  struct Continuation;
+  struct Tried {
+    ReplicaPtr replica;  // held, so that no new one has its address
+    net::Clock::time_point at;
+    bool hung = false;
+  };
   // What the client's leaving must reach, wherever the relay waits just then.
   struct Presence {
     bool gone = false;
@@ -75,7 +90,23 @@ class Relay {
   net::Task<Step> relay_whole(net::ClientExchangePtr upstream);
   net::Task<Step> relay_stream(net::ClientExchangePtr upstream);
   net::Task<Step> end_stream(net::ClientExchangePtr upstream);
-  net::Task<Step> stream_failed(std::string reason);
+  void note_end(std::string_view end);
+  net::Task<bool> hangs(net::Clock::time_point silent_since);
+  net::Task<bool> answer_failure();
+  [[nodiscard]] net::Clock::time_point next_probe(net::Clock::time_point silent_since) const;
+  Step stream_failed(std::string reason, bool hung = false);
+
+  // relay_resume.cpp
+  [[nodiscard]] ResumeObstacle begin_resume();
+  net::Task<bool> acquire_survivor();
+  void exclude_tried();
+  net::Task<Step> resume();
+  net::Task<Result<std::string>> ask(std::string path, std::string body);
+  net::Task<Result<std::string>> continuation_body();
+  net::Task<Step> continue_stream(net::ClientExchangePtr upstream);
+  bool scan_continuation();
+  net::Task<Step> finish_continuation();
+  void emit(std::string_view event);
   net::Task<bool> send_events();
   net::Task<bool> send(std::string_view bytes);
   net::Task<> life_sign();
@@ -89,7 +120,7 @@ class Relay {
   void count_success();
   void count_partial();
   void forget_attempt();
-  Step failed(std::string reason, bool stalled = false);
+  Step failed(std::string reason, bool hung = false);
   Step cancelled();
   net::ResponseHead stream_head() const;
   net::Headers answer_headers() const;
@@ -110,6 +141,13 @@ class Relay {
   std::string engine_error_;     // the error event, as it came
   int crashes_ = 0;
   Dispatcher::RetryToken retrying_;  // set from the second attempt on
+  std::vector<Tried> tried_;
+  bool link_lost_ = false;       // the last failure was the link's, not the replica's
+  bool engine_left_ = false;     // or the engine ended
+  int probes_failed_ = 0;
+  net::Clock::time_point probed_at_;
+  Journal journal_;
+  std::unique_ptr<Continuation> continuation_;  // set once the stream is to be continued
   bool head_sent_ = false;
   bool relayed_ = false;         // something of the answer has left: no retry any more
   bool done_ = false;            // [DONE] came

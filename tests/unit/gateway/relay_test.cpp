@@ -10,6 +10,7 @@ namespace {
 GatewayOptions open_options() {
   GatewayOptions options;
   options.auth = false;
+  options.survivor_wait_ms = 150;
   return options;
 }
 

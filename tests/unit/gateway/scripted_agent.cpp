@@ -77,6 +77,10 @@ net::Task<> Agent::handle(net::ExchangePtr exchange) {
     sent = co_await exchange->respond_json(503, "{}", std::move(refused));
     co_return;
   }
+  if (path.ends_with("/apply-template") || path.ends_with("/tokenize") || path.ends_with("/health")) {
+    co_await help(exchange, path);
+    co_return;
+  }
   active += 1;
   active_max = std::max(active_max, active);
   co_await answer(exchange);
@@ -112,12 +116,81 @@ net::Task<> Agent::answer(net::ExchangePtr exchange) {
   sent = co_await exchange->finish(std::move(trailers));
 }
 
+// Text "tN" is token 100 + N; the rendered prompt is "PROMPT:".
+net::Task<> Agent::help(net::ExchangePtr exchange, std::string path) {
+  Result<> sent;
+  if (path.ends_with("/health")) {
+    if (script.stall_at >= 0) {
+      while (!exchange->gone()) co_await net::sleep_for(net::milliseconds(2));
+      co_return;
+    }
+    sent = co_await exchange->respond_json(200, R"({"status":"ok"})");
+    co_return;
+  }
+  if (script.helper_status != 200) {
+    sent = co_await exchange->respond_json(script.helper_status, R"({"error":{"code":500,"message":"scripted"}})");
+    co_return;
+  }
+  std::string out = R"({"prompt":"PROMPT:"})";
+  if (path.ends_with("/tokenize")) {
+    const Json asked = parse_json(bodies.back()).value_or(Json());
+    Json tokens = Json::array();
+    for (const Json& text : asked["content"]) {
+      const std::string word = text.get<std::string>();
+      for (std::size_t at = 0; at < word.size();) {
+        std::size_t end = word.find('t', at + 1);
+        if (end == std::string::npos) end = word.size();
+        const std::string piece = word.substr(at, end - at);
+        Json token = Json::object();
+        token["id"] = 100 + std::atoi(piece.c_str() + 1);
+        token["piece"] = script.adds_blanks ? " " + piece : piece;
+        tokens.push_back(std::move(token));
+        at = end;
+      }
+    }
+    Json all = Json::object();
+    all["tokens"] = std::move(tokens);
+    out = dump_json(all);
+  }
+  sent = co_await exchange->respond_json(200, std::move(out));
+}
+
+std::string Agent::event(int n, bool native, int start) const {
+  const std::string text = "t" + std::to_string(n);
+  if (n == script.error_at) return R"(data: {"error":{"code":500,"message":"Compute error.","type":"server_error"}})";
+  if (native) {
+    const std::string counts = R"(,"tokens_predicted":)" + std::to_string(n - start + (n < script.tokens ? 1 : 0)) +
+                               R"(,"tokens_evaluated":)" + std::to_string(7 + start);
+    if (n < script.tokens) return R"(data: {"index":0,"content":")" + text + R"(","tokens":[],"stop":false)" + counts + "}";
+    return R"(data: {"index":0,"content":"","tokens":[],"stop":true,"stop_type":"eos")" + counts + "}";
+  }
+  const std::string tail = R"(],"created":17,"id":"c-)" + node_ + R"(","model":")" + script.model + "\"";
+  const std::string delta = script.tool ? R"("tool_calls":[{"index":0,"function":{"arguments":")" + text + R"("}}])"
+                            : script.reasoning && n == 0 ? R"("reasoning_content":")" + text + "\""
+                                                         : R"("content":")" + text + "\"";
+  if (n < script.tokens) return R"(data: {"choices":[{"finish_reason":null,"index":0,"delta":{)" + delta + "}}" + tail + "}";
+  return R"(data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}})" + tail +
+         R"(,"timings":{"cache_n":0,"prompt_n":7,"prompt_ms":7.0,"predicted_n":)" + std::to_string(script.tokens) +
+         R"(,"predicted_ms":30.0}})";
+}
+
 net::Task<> Agent::stream(net::ExchangePtr exchange) {
   net::ResponseHead head{.status = 200, .headers = {}};
   head.headers.push_back({"content-type", "text/event-stream"});
   Result<> sent = co_await exchange->start(std::move(head));
   net::Headers trailers;
-  for (int n = 0; n <= script.tokens && sent; ++n) {
+  const bool native = paths.back().ends_with("/completion");
+  int start = 0;
+  if (native) {
+    // How much of the answer the prompt holds: as ids, or as text.
+    const Json prompt = parse_json(bodies.back()).value_or(Json())["prompt"];
+    if (prompt.is_array()) start = static_cast<int>(prompt.size()) - 1;
+    if (prompt.is_string()) {
+      const std::string text = prompt.get<std::string>();
+      start = static_cast<int>(std::count(text.begin(), text.end(), 't'));
+    }
+  }
+  for (int n = start; n <= script.tokens && sent; ++n) {
     if (exchange->gone()) break;
     if (n == script.die_at) co_return exchange->abort();
     if (n == script.stall_at) co_return co_await wait_cancelled(exchange);
@@ -126,14 +199,9 @@ net::Task<> Agent::stream(net::ExchangePtr exchange) {
       sent = co_await exchange->finish(std::move(trailers));
       co_return;
     }
-    std::string event = n == script.error_at ? R"(data: {"error":{"code":500,"message":"Compute error.","type":"server_error"}})"
-                        : n < script.tokens
-                            ? R"(data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"t)" + std::to_string(n) +
-                                  R"("}}],"id":"c1","model":")" + script.model + "\"}"
-                            : R"(data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"id":"c1","model":")" + script.model +
-                                  R"(","timings":{"cache_n":0,"prompt_n":7,"prompt_ms":7.0,"predicted_n":3,"predicted_ms":30.0}})";
+    std::string event = this->event(n, native, start);
     event += "\n\n";
-    if (n == script.tokens) event += "data: [DONE]\n\n";
+    if (n == script.tokens && !native) event += "data: [DONE]\n\n";
     for (std::size_t at = 0; at < event.size() && sent;) {
       const std::size_t size = script.crlf_piecemeal ? std::min<std::size_t>(3, event.size() - at) : event.size();
       const std::string piece = event.substr(at, size);

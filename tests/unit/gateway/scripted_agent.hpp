@@ -26,6 +26,10 @@ struct Script {
   int error_at = -1;      // an error event instead of token N
   std::string model = "m";
   std::string trailer = "complete";
+  bool tool = false;            // the answer is a call of a tool
+  bool reasoning = false;       // the first token is reasoning
+  bool adds_blanks = false;     // the tokenizer puts a blank before each fragment
+  int helper_status = 200;      // of /apply-template and /tokenize
   bool crlf_piecemeal = false;  // events leave in pieces of three bytes
 };
 
@@ -46,6 +50,8 @@ class Agent {
  private:
   net::Task<> answer(net::ExchangePtr exchange);
   net::Task<> stream(net::ExchangePtr exchange);
+  net::Task<> help(net::ExchangePtr exchange, std::string path);
+  [[nodiscard]] std::string event(int n, bool native, int start) const;
   net::Task<> wait_cancelled(net::ExchangePtr exchange);
   net::Executor executor_;
   std::string node_;
