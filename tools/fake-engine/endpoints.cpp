@@ -317,8 +317,11 @@ void Server::handle_small(Connection& c, const std::string& path) {
   std::vector<Token> tokens;
   if (flag_of(*body, "add_special")) tokens.push_back(kBos);
   const auto content = body->find("content");
-  if (content != body->end() && content->is_string()) {
-    const auto more = tokenize(content->get<std::string>());
+  // A list of texts is tokenised text by text: a token never reaches over the end of one.
+  const Json texts = content == body->end() ? Json::array() : content->is_array() ? *content : Json::array({*content});
+  for (const auto& text : texts) {
+    if (!text.is_string()) continue;
+    const auto more = tokenize(text.get<std::string>());
     tokens.insert(tokens.end(), more.begin(), more.end());
   }
   if (!flag_of(*body, "with_pieces"))

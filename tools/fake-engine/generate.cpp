@@ -145,8 +145,13 @@ void Server::send_token(Connection& c, std::int64_t now_ns) {
   auto text = piece_of(token);
   if (g.next == g.answer.start() && !g.prefill.empty()) text = g.prefill + text;
   if (!g.cut_text.empty() || g.finish == Finish::kStopWord) {
+    // As llama-server does, the beginning of a stop word is held back until the word is whole.
+    const bool cut = text.size() > g.cut_text.size();
     text = text.substr(0, std::min(text.size(), g.cut_text.size()));
     g.cut_text.erase(0, text.size());
+    text = g.held + text;
+    g.held.clear();
+    if (cut && g.next + 1 < g.end) std::swap(g.held, text);
   }
   ++g.next;
   ++counters_.predicted_tokens;

@@ -33,6 +33,7 @@ struct Generation {
   Finish finish = Finish::kStop;
   std::string stop_word;
   std::string cut_text;   // with a stop word: the whole text to send
+  std::string held;       // of a token in which the stop word begins
   std::int64_t next = 0;  // token to send next
   std::int64_t received_ns = 0;
   std::int64_t started_ns = 0;  // when it got its slot
