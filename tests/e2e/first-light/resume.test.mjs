@@ -198,7 +198,7 @@ if (missing) {
   describe('The real engine', () => it('continues an answer', { skip: missing }, () => {}));
 } else {
   withCluster('The real engine', { engine: 'llama', gpus: 'GTX 1050:64MiB;GTX 1060:64MiB', args: ['--no-models'] }, (test) => {
-    const body = ask('demo', 'Tell me something about GPUs and availability.', { temperature: 0, max_tokens: 60 });
+    const body = ask('demo', 'Tell me a story about a bear named Lucy.', { temperature: 0, max_tokens: 80 });
     let expected;
 
     test('serves the demo model twice', async (cluster) => {
