@@ -11,7 +11,7 @@ PRESET ?= release
 export AIV_ENGINE
 # Seeds for each of the 12 scenarios: 10,008 runs.
 AIV_SIM_NIGHTLY ?= 834
-.PHONY: sim-nightly experiments run build engine test check-asan check-clang format bench gpu-check gpu-check-pack demo-model clean help
+.PHONY: sim-nightly sim-hash experiments run build engine test check-asan check-clang format bench gpu-check gpu-check-pack demo-model clean help
 
 run: ## everything it takes, then `aiv dev` (ARGS="...")
 	@scripts/setup.sh build run
@@ -48,11 +48,16 @@ check-asan: ## unit tests under AddressSanitizer and UBSan
 	@scripts/build.sh asan
 	@scripts/run-tests.sh asan -LE e2e $(ARGS)
 
+sim-hash: ## the simulator's runs, event by event, from g++ and clang 19 at -O0 and -O2: all the same?
+	@scripts/setup.sh build run test clang
+	@scripts/sim-hash.sh $(ARGS)
+
 check-clang: ## compiled by clang 19 as well, unit tests
 	@scripts/setup.sh build run test bench clang
 	@scripts/build-web.sh
 	@scripts/build.sh clang
 	@scripts/run-tests.sh clang -LE e2e $(ARGS)
+	@scripts/sim-hash.sh
 
 format: ## clang-format over our own C++
 	@scripts/setup.sh format
@@ -66,8 +71,8 @@ bench: ## benchmarks; they print and do not judge
 
 sim-nightly: ## 10,000 simulated clusters with faults; seeds from the date (AIV_SIM_FIRST sets the first)
 	@scripts/setup.sh build run test
-	@scripts/build.sh release test_sim_seeds
-	@AIV_SIM_SEEDS=$(AIV_SIM_NIGHTLY) AIV_SIM_FIRST=$${AIV_SIM_FIRST:-$$(date +%Y%m%d)0000} build/release/bin/test_sim_seeds
+	@scripts/build.sh release sim_seeds
+	@scripts/sim-nightly.sh $(AIV_SIM_NIGHTLY)
 
 experiments: ## the simulated experiments of docs/experiments.md
 	@scripts/setup.sh build run test bench

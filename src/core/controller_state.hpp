@@ -1,9 +1,13 @@
-// All that the controller decides on, as plain data, and what goes in and out of a decision (core/reconcile.hpp).
+// All that the controller decides on, as plain data, and what goes in and out of a decision
+// (core/reconcile.hpp).
 //
 // Invariants:
-//  - A placement's bytes count on its devices from the moment it is decided until its unload is acknowledged, on a
-//    lost node until the node is back and says so, or is removed. This is what keeps a device from being overfilled.
-//  - `placements` is what the store holds; nothing is told to a node before its placement is stored (the order of the
+//  - A placement's bytes count on its devices from the moment it is decided until its unload is acknowledged,
+//  on a
+//    lost node until the node is back and says so, or is removed. This is what keeps a device from being
+//    overfilled.
+//  - `placements` is what the store holds; nothing is told to a node before its placement is stored (the
+//  order of the
 //    commands).
 //  - Ids of replicas are never used again.
 #pragma once
@@ -15,6 +19,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/autoscale.hpp"
 #include "core/cluster.hpp"
 #include "core/documents.hpp"
 #include "core/failure_detector.hpp"
@@ -32,11 +37,13 @@ struct ModelRecord {
   EngineKind engine = EngineKind::kLlama;
   ModelKind kind = ModelKind::kChat;
   std::int64_t created_ms = 0;
-  std::string error;  // why it cannot be used, e.g. the file is gone; empty = usable
+  std::string error;                        // why it cannot be used, e.g. the file is gone; empty = usable
   std::shared_ptr<const ModelFacts> facts;  // of a GGUF
   std::optional<FakeModel> fake;
   [[nodiscard]] std::string architecture() const { return facts ? facts->architecture : fake ? "fake" : ""; }
-  [[nodiscard]] std::int64_t train_ctx() const { return facts ? facts->context_length : fake ? fake->ctx_train : 0; }
+  [[nodiscard]] std::int64_t train_ctx() const {
+    return facts ? facts->context_length : fake ? fake->ctx_train : 0;
+  }
 };
 
 // What the admin wants. 0 and empty mean "you choose".
@@ -54,7 +61,8 @@ struct Deployment {
   std::optional<ModelKind> kind;     // empty: the model's own; a chat model may serve embeddings
   std::string pooling;               // of embeddings: "mean", "cls", "last"; empty: the model's own
   std::vector<std::string> aliases;  // further names that clients may say
-  std::int64_t generation = 1;  // counts changes that need new processes
+  bool pinned = false;               // its replicas are never unloaded to make room for others
+  std::int64_t generation = 1;       // counts changes that need new processes
   std::int64_t created_ms = 0;
   friend bool operator==(const Deployment&, const Deployment&) = default;
 };
@@ -72,10 +80,10 @@ struct Placement {
 
 struct NodeRecord {
   std::string id;
-  bool draining = false;  // asked for by an admin
+  bool draining = false;       // asked for by an admin
   std::string failure_domain;  // empty = its own
   std::optional<NodeObserved> observed;
-  std::int64_t reported_ms = 0;  // monotonic
+  std::int64_t reported_ms = 0;     // monotonic
   std::optional<NodeDesired> sent;  // newest document made for it in this epoch
 };
 
@@ -89,7 +97,8 @@ struct Backoff {
 
 // Why a deployment is as it is; what the API, the CLI and the routes show.
 struct DeploymentStatus {
-  std::string state = "pending";  // "ready", "loading", "pending", "failed"
+  std::string state =
+      "pending";  // "ready", "loading", "pending", "failed"; "idle": none is wanted now, a request loads one
   std::string reason;
   int ready = 0;
   int placed = 0;
@@ -103,13 +112,27 @@ struct ReconcileSettings {
   std::int64_t backoff_max_ms = 600'000;
   std::int64_t calm_ready_ms = 300'000;  // ready for so long: an older failure no longer counts
   bool auth_required = true;
+  AutoscaleSettings autoscale;
+  std::int64_t evict_idle_ms = 5'000;       // an idle replica younger in idleness is not unloaded for another
+  std::int64_t evict_ready_ms = 30'000;     // nor one that has been ready for less
+  std::int64_t evict_horizon_ms = 600'000;  // "asked for again soon" means within this
+  std::int64_t load_fresh_ms = 10'000;      // older counts of a gateway decide nothing
+};
+
+// What is known of the load of a deployment, and what was decided of its number.
+struct ScaleState {
+  Demand demand;
+  ScaleMemory memory;
+  std::int64_t load_ms = 10'000;       // what a load takes, learned
+  std::int64_t heard_ms = -1;          // newest sample
+  std::map<std::string, int> running;  // requests on each replica, of the newest sample
 };
 
 struct ControllerState {
   ReconcileSettings settings;
   std::int64_t epoch = 0;
-  std::int64_t rev = 0;       // of documents, within the epoch
-  std::int64_t next_id = 0;   // of replicas, within the epoch
+  std::int64_t rev = 0;      // of documents, within the epoch
+  std::int64_t next_id = 0;  // of replicas, within the epoch
   FailureDetector detector;
   std::map<std::string, ModelRecord> models;
   std::map<std::string, Deployment> deployments;
@@ -117,16 +140,18 @@ struct ControllerState {
   std::map<std::string, NodeRecord> nodes;
   std::vector<RouteKey> keys;
   std::map<std::pair<std::string, std::string>, Backoff> backoff;  // (deployment, node)
-  std::map<std::string, std::int64_t> ready_since_ms;             // by replica id
+  std::map<std::string, std::int64_t> ready_since_ms;              // by replica id
   std::map<std::string, ReplicaState> last_seen;                   // by replica id, for events
   std::map<std::string, DeploymentStatus> status;
+  std::map<std::string, ScaleState> scale;      // by deployment
   std::map<std::string, std::string> unplaced;  // deployment -> why it has fewer replicas than it wants
   std::optional<RouteTable> routes;             // newest published
   std::int64_t started_ms = -1;                 // of the observation window
   std::int64_t ticked_ms = -1;                  // of the newest tick
   bool observing = true;                        // nothing is unloaded and no route is taken away
-  bool frozen_writes = false;  // the store takes no writes: keep what is, decide nothing new
-  bool dirty = true;           // something changed since the last plan
+  bool frozen_writes = false;                   // the store takes no writes: keep what is, decide nothing new
+  bool dirty = true;                            // something changed since the last plan
+  bool touched = true;  // something changed since the documents and the status were last made
 };
 
 // ---- events ---------------------------------------------------------------------------------------------
@@ -174,14 +199,20 @@ struct NodePut {  // settings of an admin
 struct NodeErased {
   std::string id;
 };
+// What the gateway counted since the last one: about once a second, and at once when a request comes for a
+// deployment without replicas. Deployments that are not named keep what is known of them.
+struct Load {
+  std::vector<LoadSample> samples;
+};
 struct KeysPut {
   std::vector<RouteKey> keys;
 };
 }  // namespace event
 
-using Event = std::variant<event::Start, event::Tick, event::LinkUp, event::LinkDown, event::Heartbeat, event::Observed,
-                           event::ModelPut, event::ModelErased, event::DeploymentPut, event::DeploymentErased,
-                           event::NodePut, event::NodeErased, event::KeysPut>;
+using Event =
+    std::variant<event::Start, event::Tick, event::LinkUp, event::LinkDown, event::Heartbeat, event::Observed,
+                 event::ModelPut, event::ModelErased, event::DeploymentPut, event::DeploymentErased,
+                 event::NodePut, event::NodeErased, event::Load, event::KeysPut>;
 
 // ---- commands -------------------------------------------------------------------------------------------
 

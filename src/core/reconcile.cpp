@@ -103,9 +103,14 @@ void follow_replicas(Work& work, const NodeObserved& document) {
     state.dirty = true;
     if (status.state == ReplicaState::kReady && before != ReplicaState::kReady) {
       state.ready_since_ms[status.id] = work.now.steady_ms;
-      work.tell("replica.ready", "replica/" + status.id,
-                "serving on " + document.node + " after " +
-                    format_duration_ms(std::max<std::int64_t>(0, work.now.unix_ms - placement->second.created_ms)));
+      if (before != ReplicaState::kDraining) {
+        learn_load_time(state, placement->second.spec.deployment,
+                        work.now.unix_ms - placement->second.created_ms);
+      }
+      work.tell(
+          "replica.ready", "replica/" + status.id,
+          "serving on " + document.node + " after " +
+              format_duration_ms(std::max<std::int64_t>(0, work.now.unix_ms - placement->second.created_ms)));
     } else if (before == ReplicaState::kReady && status.state == ReplicaState::kLoading) {
       work.tell("replica.restarted", "replica/" + status.id,
                 status.reason.empty() ? "the agent starts its engine again" : printable(status.reason, 512));
@@ -117,13 +122,14 @@ void follow_replicas(Work& work, const NodeObserved& document) {
 bool devices_changed(const std::vector<Device>& before, const std::vector<Device>& after) {
   return !std::ranges::equal(before, after, [](const Device& a, const Device& b) {
     return a.id == b.id && a.backend == b.backend && a.vram_bytes == b.vram_bytes &&
-           a.foreign_bytes == b.foreign_bytes && a.overhead_bytes == b.overhead_bytes && a.refused == b.refused;
+           a.foreign_bytes == b.foreign_bytes && a.overhead_bytes == b.overhead_bytes &&
+           a.refused == b.refused;
   });
 }
 
 void on_health(Work& work, const std::vector<HealthEvent>& events) {
   for (const HealthEvent& event : events) {
-    work.state.dirty = true;
+    work.state.dirty = work.state.touched = true;
     if (event.node.empty()) {
       work.tell("cluster." + std::string(to_string(event.change)), "cluster", event.reason);
       continue;
@@ -145,21 +151,32 @@ void on_health(Work& work, const std::vector<HealthEvent>& events) {
   }
 }
 
+// All but what moves without meaning anything: the count of reports and the driver's free bytes.
+bool says_the_same(const NodeObserved& before, const NodeObserved& document) {
+  return before.incarnation == document.incarnation && before.boot_id == document.boot_id &&
+         before.applied == document.applied && before.replicas == document.replicas &&
+         !devices_changed(before.devices, document.devices);
+}
+
 void on_observed(Work& work, const NodeObserved& document) {
   ControllerState& state = work.state;
   NodeRecord& node = state.nodes[document.node];
   node.id = document.node;
   // Late news within one life of the agent is dropped; another incarnation is another life.
-  if (node.observed && node.observed->incarnation == document.incarnation && document.seq < node.observed->seq) return;
+  if (node.observed && node.observed->incarnation == document.incarnation &&
+      document.seq < node.observed->seq)
+    return;
   const bool joined = !node.observed;
   if (joined || devices_changed(node.observed->devices, document.devices) ||
       node.observed->replicas.size() != document.replicas.size()) {
     state.dirty = true;
   }
   if (joined) {
-    work.tell("node.joined", "node/" + document.node, std::to_string(document.devices.size()) + " devices, " +
-                                                          std::to_string(document.replicas.size()) + " replicas");
+    work.tell("node.joined", "node/" + document.node,
+              std::to_string(document.devices.size()) + " devices, " +
+                  std::to_string(document.replicas.size()) + " replicas");
   }
+  if (joined || !says_the_same(*node.observed, document)) state.touched = true;
   node.observed = document;
   node.reported_ms = work.now.steady_ms;
   on_health(work, state.detector.report(document.node, work.now.steady_ms));
@@ -176,7 +193,7 @@ void end_window_if_due(Work& work) {
   }
   if (!all_reported && work.now.steady_ms - state.started_ms < state.settings.observation_ms) return;
   state.observing = false;
-  state.dirty = true;
+  state.dirty = state.touched = true;
 }
 
 void erase_node(Work& work, const std::string& id) {
@@ -207,12 +224,14 @@ struct TakeIn {
       node.id = placement.node;
       state.detector.expect(placement.node, work.now.steady_ms);
     }
+    begin_scale(state);
   }
   void operator()(const event::Tick& tick) const {
     on_health(work, state.detector.tick(tick.gateway_heard, work.now.steady_ms));
     // A wait that is over is a reason to plan again, once: what then has no place waits for another change.
     for (const auto& [where, backoff] : state.backoff) {
       const bool ends_now = backoff.until_ms <= work.now.steady_ms && backoff.until_ms > state.ticked_ms;
+      if (ends_now) state.touched = true;  // the status shows it
       if (ends_now && state.unplaced.contains(where.first)) state.dirty = true;
     }
     state.ticked_ms = work.now.steady_ms;
@@ -225,7 +244,9 @@ struct TakeIn {
   void operator()(const event::LinkDown& down) const {
     on_health(work, state.detector.link_down(down.node, down.goodbye, work.now.steady_ms));
   }
-  void operator()(const event::Heartbeat& beat) const { state.detector.heartbeat(beat.node, work.now.steady_ms); }
+  void operator()(const event::Heartbeat& beat) const {
+    state.detector.heartbeat(beat.node, work.now.steady_ms);
+  }
   void operator()(const event::Observed& observed) const { on_observed(work, observed.document); }
   void operator()(const event::ModelPut& put) const {
     state.models[put.model.id] = put.model;
@@ -240,7 +261,8 @@ struct TakeIn {
     const auto before = state.deployments.find(put.deployment.name);
     // Another generation deserves a new try everywhere.
     if (before != state.deployments.end() && before->second.generation != put.deployment.generation) {
-      std::erase_if(state.backoff, [&](const auto& entry) { return entry.first.first == put.deployment.name; });
+      std::erase_if(state.backoff,
+                    [&](const auto& entry) { return entry.first.first == put.deployment.name; });
     }
     state.deployments[put.deployment.name] = put.deployment;
     state.dirty = true;
@@ -250,6 +272,7 @@ struct TakeIn {
     state.deployments.erase(erased.name);
     state.unplaced.erase(erased.name);
     state.status.erase(erased.name);
+    state.scale.erase(erased.name);
     std::erase_if(state.backoff, [&](const auto& entry) { return entry.first.first == erased.name; });
     state.dirty = true;
   }
@@ -257,13 +280,15 @@ struct TakeIn {
     NodeRecord& node = state.nodes[put.id];
     node.id = put.id;
     if (node.draining != put.draining) {
-      work.tell(put.draining ? "node.drained" : "node.undrained", "node/" + put.id, "asked for by an operator");
+      work.tell(put.draining ? "node.drained" : "node.undrained", "node/" + put.id,
+                "asked for by an operator");
     }
     node.draining = put.draining;
     node.failure_domain = put.failure_domain;
     state.dirty = true;
   }
   void operator()(const event::NodeErased& erased) const { erase_node(work, erased.id); }
+  void operator()(const event::Load& load) const { on_load(work, load); }
   void operator()(const event::KeysPut& put) const { state.keys = put.keys; }
 };
 
@@ -290,18 +315,25 @@ std::string node_state(const ControllerState& state, const NodeRecord& node) {
 std::vector<Command> step(ControllerState& state, const Event& event, Instant now) {
   std::vector<Command> out;
   reconcile::Work work{state, now, out, {}};
+  const bool may_be_idle = std::holds_alternative<event::Tick>(event) ||
+                           std::holds_alternative<event::Observed>(event) ||
+                           std::holds_alternative<event::Load>(event);
   std::visit(reconcile::TakeIn{work}, event);
   if (std::holds_alternative<event::Heartbeat>(event)) return out;
   reconcile::end_window_if_due(work);
+  // Most events say what is known already; then every document would come out as it is.
+  if (may_be_idle && !state.touched && !state.dirty) return out;
   if (!state.frozen_writes) {
     if (!state.observing) {
       reconcile::acknowledge(work);
       reconcile::plan_round(work);
+      reconcile::make_room(work);
     }
     reconcile::publish_desired(work);
   }
   reconcile::update_status(work);
   if (!state.observing) reconcile::publish_routes(work);
+  state.touched = state.frozen_writes || state.observing;
   return out;
 }
 

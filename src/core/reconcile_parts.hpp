@@ -28,7 +28,16 @@ using Refused = std::set<std::pair<std::string, std::string>>;
 [[nodiscard]] PlanInput plan_input(const ControllerState& state, std::int64_t now_ms,
                                    const std::set<std::string>& lesser, const Refused& refused,
                                    std::map<std::string, Error>* impossible);
+// Nodes where the deployment may not be placed now although they are fine.
+[[nodiscard]] std::set<std::string> excluded_nodes(const ControllerState& state,
+                                                   const std::string& deployment, std::int64_t now_ms);
+[[nodiscard]] NodePlanState plan_state(const ControllerState& state, const NodeRecord& node);
 void plan_round(Work& work);
+// reconcile_scale.cpp
+void begin_scale(ControllerState& state);  // after a start: what is placed is what was wanted
+void on_load(Work& work, const event::Load& load);
+void learn_load_time(ControllerState& state, const std::string& deployment, std::int64_t took_ms);
+void make_room(Work& work);
 void retire(Work& work, Placement& placement, const std::string& kind, const std::string& reason);
 void publish_desired(Work& work);
 void publish_routes(Work& work);

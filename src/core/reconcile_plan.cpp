@@ -23,9 +23,11 @@ bool holds_memory(ReplicaState state) {
     case ReplicaState::kPending:
     case ReplicaState::kLoading:
     case ReplicaState::kReady:
-    case ReplicaState::kDraining: return true;
+    case ReplicaState::kDraining:
+      return true;
     case ReplicaState::kStopped:
-    case ReplicaState::kFailed: return false;
+    case ReplicaState::kFailed:
+      return false;
   }
   return true;
 }
@@ -68,12 +70,13 @@ Counts count_of(const ControllerState& state, const std::string& deployment) {
 }
 
 // Never more than wanted + 1 processes: the extra one lets a successor load before the other unloads.
-int planned_replicas(const Deployment& deployment, const Counts& counts) {
-  const int wanted = deployment.replicas_min;
+int planned_replicas(int wanted, const Counts& counts) {
   if (counts.settled >= wanted) return wanted;
   const int room = wanted + 1 - counts.settled - counts.leaving - counts.draining;
   return counts.settled + std::clamp(room, 0, wanted - counts.settled);
 }
+
+}  // namespace
 
 NodePlanState plan_state(const ControllerState& state, const NodeRecord& node) {
   if (is_lost(state, node.id)) return NodePlanState::kUnschedulable;
@@ -82,6 +85,8 @@ NodePlanState plan_state(const ControllerState& state, const NodeRecord& node) {
   if (state.detector.quarantined(node.id)) return NodePlanState::kKeepOnly;
   return NodePlanState::kSchedulable;
 }
+
+namespace {
 
 struct DeviceUse {
   Bytes kept = 0;   // settled replicas: the planner sees them as `current`
@@ -160,7 +165,8 @@ std::vector<const Device*> all_devices(const ControllerState& state) {
   return out;
 }
 
-// Nodes where the deployment may not be placed now although they are fine.
+}  // namespace
+
 std::set<std::string> excluded_nodes(const ControllerState& state, const std::string& deployment,
                                      std::int64_t now_ms) {
   std::set<std::string> out;
@@ -174,13 +180,16 @@ std::set<std::string> excluded_nodes(const ControllerState& state, const std::st
   for (const auto& [id, node] : state.nodes) {
     if (!node.observed) continue;
     for (const ReplicaStatus& status : node.observed->replicas) {
-      if (status.deployment == deployment && !state.placements.contains(status.id) && holds_memory(status.state)) {
+      if (status.deployment == deployment && !state.placements.contains(status.id) &&
+          holds_memory(status.state)) {
         out.insert(id);
       }
     }
   }
   return out;
 }
+
+namespace {
 
 // Layer shares of a split in proportion to the planner's parts: largest remainders, at least one layer each.
 std::vector<std::int64_t> layer_shares(const PlanPlacement& placement, std::int64_t layers) {
@@ -217,7 +226,8 @@ const DeviceBytes* overfull(const ControllerState& state, const ReplicaSpec& spe
 std::string new_id(ControllerState& state, const std::string& deployment) {
   constexpr std::string_view kDigits = "0123456789abcdefghijklmnopqrstuv";
   while (true) {
-    // Unique within an epoch by the counter, between epochs by the epoch; mixed so that ids do not look like counts.
+    // Unique within an epoch by the counter, between epochs by the epoch; mixed so that ids do not look like
+    // counts.
     Prng prng(static_cast<std::uint64_t>(state.epoch) << 32U | static_cast<std::uint64_t>(state.next_id++));
     std::string id = deployment + "-";
     for (int i = 0; i < 6; ++i) id.push_back(kDigits[prng.below(32)]);
@@ -233,18 +243,19 @@ std::string placed_because(const ControllerState& state, const ReplicaSpec& spec
   for (std::size_t i = 0; i < spec.devices.size(); ++i) {
     const DeviceBytes& bytes = spec.devices[i];
     if (!text.empty()) text += "; ";
-    text += bytes.device_id + ": " + format_bytes(bytes.total()) + " (weights " + format_bytes(bytes.weights) +
-            ", KV " + format_bytes(bytes.kv) + ", compute " + format_bytes(bytes.compute) + ", context " +
-            format_bytes(bytes.overhead) + ") into " +
+    text += bytes.device_id + ": " + format_bytes(bytes.total()) + " (weights " +
+            format_bytes(bytes.weights) + ", KV " + format_bytes(bytes.kv) + ", compute " +
+            format_bytes(bytes.compute) + ", context " + format_bytes(bytes.overhead) + ") into " +
             format_bytes(budget_of(*devices[i]) - used_bytes(state, bytes.device_id)) + " of room";
   }
   return text;
 }
 
-Result<ReplicaSpec> exact_spec(const ControllerState& state, const PlanPlacement& placement, const Deployment& deployment,
-                               const ModelRecord& model, const Variant& variant,
+Result<ReplicaSpec> exact_spec(const ControllerState& state, const PlanPlacement& placement,
+                               const Deployment& deployment, const ModelRecord& model, const Variant& variant,
                                const std::vector<const Device*>& devices) {
-  const std::int64_t layers = model.facts ? model.facts->n_layers + 1 : static_cast<std::int64_t>(devices.size());
+  const std::int64_t layers =
+      model.facts ? model.facts->n_layers + 1 : static_cast<std::int64_t>(devices.size());
   std::vector<std::int64_t> shares = layer_shares(placement, layers);
   // The planner cuts by bytes, the engine by layers, whose last holds the output: move layers until it fits.
   for (std::int64_t tries = 0;; ++tries) {
@@ -293,8 +304,8 @@ bool place(Work& work, const PlanPlacement& planned) {
     return false;
   }
   spec->id = new_id(state, deployment.name);
-  Placement placement{planned.node,          *std::move(spec), planned.variant, deployment.generation,
-                      work.now.unix_ms, {}};
+  Placement placement{planned.node,          *std::move(spec), planned.variant,
+                      deployment.generation, work.now.unix_ms, {}};
   placement.why = placed_because(state, placement.spec, devices);
   work.tell("replica.placed", "replica/" + placement.spec.id, placement.why);
   work.out.emplace_back(command::SavePlacement{placement});
@@ -302,18 +313,20 @@ bool place(Work& work, const PlanPlacement& planned) {
   return true;
 }
 
-// The planner's value knows a first replica, a second domain and unmet demand. A wish for N replicas is a demand of N
-// times the fastest that one can be: then each of them has a value of its own.
+// The planner's value knows a first replica, a second domain and unmet demand. A wish for N replicas is a
+// demand of N times the fastest that one can be: then each of them has a value of its own.
 void want_each_replica(PlanModel& model, double fastest_bandwidth) {
   Bytes smallest = 0;
   for (const PlanVariant& variant : model.variants) {
     if (variant.bytes > 0 && (smallest == 0 || variant.bytes < smallest)) smallest = variant.bytes;
   }
-  if (smallest > 0) model.demand_tokens_per_s = replica_speed(fastest_bandwidth, smallest) * model.max_replicas;
+  if (smallest > 0)
+    model.demand_tokens_per_s = replica_speed(fastest_bandwidth, smallest) * model.max_replicas;
 }
 
-// What runs was placed with exact bytes; the planner compares with its variant's, so the parts must add up to them. The
-// difference goes where most room is left, so that no device looks fuller or emptier than it is by much.
+// What runs was placed with exact bytes; the planner compares with its variant's, so the parts must add up to
+// them. The difference goes where most room is left, so that no device looks fuller or emptier than it is by
+// much.
 void settle_parts(const ControllerState& state, PlanPlacement& current, Bytes variant_bytes) {
   Bytes sum = 0;
   PlanPart* roomiest = &current.parts.front();
@@ -342,8 +355,8 @@ Plan run_planner(const PlanInput& input) {
   return aiv::plan(input, options);
 }
 
-// First with the best variant of each deployment; those that miss a replica then may take a lesser one. Offered both at
-// once the planner would take the smaller for its speed.
+// First with the best variant of each deployment; those that miss a replica then may take a lesser one.
+// Offered both at once the planner would take the smaller for its speed.
 Planned make_plan(const ControllerState& state, std::int64_t now_ms, const Refused& refused) {
   Planned out;
   out.input = plan_input(state, now_ms, {}, refused, &out.impossible);
@@ -381,9 +394,10 @@ void retire_unplanned(Work& work, const Plan& plan) {
     }
     if (is_leaving(state, placement) || stays.contains({deployment->first, placement.node})) continue;
     if (!state.models.contains(deployment->second.model)) continue;  // nothing was planned for it
-    if (count_of(state, deployment->first).settled > deployment->second.replicas_min) {
+    if (count_of(state, deployment->first).settled > wanted_replicas(state, deployment->second)) {
       retire(work, placement, "replica.retired",
-             "fewer replicas are wanted now (" + std::to_string(deployment->second.replicas_min) + ")");
+             "fewer replicas are wanted now (" + std::to_string(wanted_replicas(state, deployment->second)) +
+                 ")");
     } else {
       retire(work, placement, "replica.yielded",
              "its memory on " + placement.node + " is taken by other programs, or the device is gone");
@@ -398,7 +412,7 @@ void retire_leaving(Work& work, const std::string& name, bool placed_now) {
   for (int guard = 0; guard < 1024; ++guard) {
     const Counts counts = count_of(state, name);
     if (counts.leaving == 0) return;
-    const int wanted = deployment->second.replicas_min;
+    const int wanted = wanted_replicas(state, deployment->second);
     const bool surplus = counts.settled_ready + counts.leaving > wanted;
     const bool stuck = !placed_now && counts.draining == 0 && counts.settled == counts.settled_ready;
     if (!surplus && !stuck) return;
@@ -409,7 +423,8 @@ void retire_leaving(Work& work, const std::string& name, bool placed_now) {
     }
     const bool drained = state.nodes.contains(chosen->node) && state.nodes.at(chosen->node).draining;
     const std::string why = drained ? "its node is being drained" : "the deployment was changed";
-    retire(work, *chosen, "replica.retired", surplus ? why + "; its successor serves" : why + "; no room to load first");
+    retire(work, *chosen, "replica.retired",
+           surplus ? why + "; its successor serves" : why + "; no room to load first");
   }
 }
 
@@ -420,7 +435,7 @@ void note_unplaced(Work& work, const Plan& plan, const std::map<std::string, Err
   for (const auto& [name, deployment] : state.deployments) {
     if (unplaced.contains(name)) continue;
     const Counts counts = count_of(state, name);
-    if (counts.settled >= deployment.replicas_min) continue;
+    if (counts.settled >= wanted_replicas(state, deployment)) continue;
     // No countdown in it: a reason that changes with every tick would make every document change.
     std::string reason;
     for (const auto& [where, backoff] : state.backoff) {
@@ -444,7 +459,9 @@ void note_unplaced(Work& work, const Plan& plan, const std::map<std::string, Err
     if (reason.empty()) continue;
     const auto before = state.unplaced.find(name);
     // Figures move all the time; only a reason that begins otherwise is news.
-    const auto head = [](const std::string& text) { return text.substr(0, text.find_first_of("0123456789")); };
+    const auto head = [](const std::string& text) {
+      return text.substr(0, text.find_first_of("0123456789"));
+    };
     if (before == state.unplaced.end() || head(before->second) != head(reason)) {
       work.tell("deployment.unplaced", "deployment/" + name, reason);
     }
@@ -478,7 +495,7 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
       if (impossible != nullptr) impossible->insert_or_assign(name, planned.error());
       continue;
     }
-    planned->max_replicas = planned_replicas(deployment, count_of(state, name));
+    planned->max_replicas = planned_replicas(wanted_replicas(state, deployment), count_of(state, name));
     planned->min_replicas = planned->max_replicas;
     auto excluded = excluded_nodes(state, name, now_ms);
     for (const auto& [deployment_name, node] : refused) {
@@ -496,14 +513,16 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
       variant.hint_only = variant.hint_only || (!lesser.contains(name) && !running.contains(variant.id));
     }
     for (const auto& [id, placement] : state.placements) {
-      if (placement.spec.deployment != name || placement.spec.draining || is_leaving(state, placement)) continue;
+      if (placement.spec.deployment != name || placement.spec.draining || is_leaving(state, placement))
+        continue;
       PlanPlacement current{name, placement.variant, placement.node, {}, false, true};
       const auto variant = std::ranges::find(planned->variants, placement.variant, &PlanVariant::id);
       const bool known = variant != planned->variants.end();
       // The planner adds what each device of a split takes for itself.
       const Bytes extra = known && placement.spec.devices.size() > 1 ? variant->split_extra_bytes : 0;
       for (const DeviceBytes& bytes : placement.spec.devices) {
-        current.parts.push_back({bytes.device_id, std::max<Bytes>(1, bytes.total() - bytes.overhead - extra)});
+        current.parts.push_back(
+            {bytes.device_id, std::max<Bytes>(1, bytes.total() - bytes.overhead - extra)});
       }
       if (known) settle_parts(state, current, variant->bytes);
       std::erase(planned->excluded_nodes, placement.node);  // a wait after a failure is for new ones
@@ -516,11 +535,12 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
 
 void plan_round(Work& work) {
   ControllerState& state = work.state;
-  // Nodes that the planner chose but where the exact bytes do not fit: another is looked for in the same step. Without
-  // it the planner would choose the same one for ever (simulator, one_way_cut, seed 7).
+  // Nodes that the planner chose but where the exact bytes do not fit: another is looked for in the same
+  // step. Without it the planner would choose the same one for ever (simulator, one_way_cut, seed 7).
   Refused refused;
   bool again = state.dirty;
-  // A change made here (an unload decided) may open the way for another: a bounded number of rounds settles it.
+  // A change made here (an unload decided) may open the way for another: a bounded number of rounds settles
+  // it.
   for (int round = 0; round < 4 && again; ++round) {
     state.dirty = false;
     again = false;
@@ -533,10 +553,13 @@ void plan_round(Work& work) {
         return entry.second.spec.deployment == planned.model && entry.second.node == planned.node;
       });
       if (there) continue;
-      if (place(work, planned)) placed.insert(planned.model);
-      else again = refused.emplace(planned.model, planned.node).second || again;
+      if (place(work, planned))
+        placed.insert(planned.model);
+      else
+        again = refused.emplace(planned.model, planned.node).second || again;
     }
-    for (const auto& [name, deployment] : state.deployments) retire_leaving(work, name, placed.contains(name));
+    for (const auto& [name, deployment] : state.deployments)
+      retire_leaving(work, name, placed.contains(name));
     note_unplaced(work, plan, made.impossible);
     again = again || state.dirty;
   }
@@ -567,12 +590,15 @@ Result<WhatIf> what_if(const ControllerState& state, const Deployment& deploymen
   ControllerState copy = state;
   Deployment wanted = deployment;
   const auto present = copy.deployments.find(deployment.name);
-  // Changed in place: its replicas may be replaced where they stand, so their memory counts as free for the question.
+  // Changed in place: its replicas may be replaced where they stand, so their memory counts as free for the
+  // question.
   if (present != copy.deployments.end() && present->second.generation != wanted.generation) {
-    std::erase_if(copy.placements, [&](const auto& entry) { return entry.second.spec.deployment == wanted.name; });
+    std::erase_if(copy.placements,
+                  [&](const auto& entry) { return entry.second.spec.deployment == wanted.name; });
     for (auto& [id, node] : copy.nodes) {
       if (!node.observed) continue;
-      std::erase_if(node.observed->replicas, [&](const ReplicaStatus& r) { return r.deployment == wanted.name; });
+      std::erase_if(node.observed->replicas,
+                    [&](const ReplicaStatus& r) { return r.deployment == wanted.name; });
     }
   }
   std::erase_if(copy.backoff, [&](const auto& entry) { return entry.first.first == wanted.name; });
@@ -588,7 +614,8 @@ Result<WhatIf> what_if(const ControllerState& state, const Deployment& deploymen
   answer.placed = !answer.placements.empty() || wanted.replicas_min == 0;
   answer.reason = unplaced_reason(made.plan, wanted.name);
   for (const PlanModel& model : made.input.models) {
-    if (model.id == wanted.name && !model.variants.empty()) answer.bytes_per_replica = model.variants.front().bytes;
+    if (model.id == wanted.name && !model.variants.empty())
+      answer.bytes_per_replica = model.variants.front().bytes;
   }
   return answer;
 }

@@ -10,7 +10,8 @@ namespace aiv::reconcile {
 
 namespace {
 
-// During the observation window a document may only add: it must name all that the node runs and drain nothing.
+// During the observation window a document may only add: it must name all that the node runs and drain
+// nothing.
 bool may_publish_while_observing(const NodeRecord& node, const std::vector<ReplicaSpec>& replicas) {
   if (!node.observed) return false;
   for (const ReplicaSpec& spec : replicas) {
@@ -40,7 +41,8 @@ double speed_of(const ControllerState& state, const Placement& placement) {
 // Relative to the fastest; 1 for all where one is unknown. Three digits: a figure that trembles is no news.
 void seed_speeds(const ControllerState& state, RouteModel& model) {
   std::vector<double> speeds;
-  for (const RouteReplica& replica : model.replicas) speeds.push_back(speed_of(state, state.placements.at(replica.id)));
+  for (const RouteReplica& replica : model.replicas)
+    speeds.push_back(speed_of(state, state.placements.at(replica.id)));
   const double fastest = speeds.empty() ? 0 : *std::ranges::max_element(speeds);
   if (fastest <= 0 || *std::ranges::min_element(speeds) <= 0) return;
   for (std::size_t i = 0; i < speeds.size(); ++i) {
@@ -55,10 +57,7 @@ RouteModel route_model(const ControllerState& state, const Deployment& deploymen
   model.created_ms = deployment.created_ms;
   model.aliases = deployment.aliases;
   const auto record = state.models.find(deployment.model);
-  if (record != state.models.end()) {
-    model.kind = kind_of(deployment, record->second);
-    model.ctx_per_slot = variants_of(deployment, record->second).front().ctx_per_slot;
-  }
+  if (record != state.models.end()) model.kind = kind_of(deployment, record->second);
   for (const auto& [id, placement] : state.placements) {
     if (placement.spec.deployment != deployment.name || !is_ready(state, placement)) continue;
     RouteReplica replica;
@@ -71,9 +70,14 @@ RouteModel route_model(const ControllerState& state, const Deployment& deploymen
     model.ctx_per_slot = model.replicas.empty() ? ctx : std::min(model.ctx_per_slot, ctx);
     model.replicas.push_back(std::move(replica));
   }
+  if (model.replicas.empty() && record != state.models.end()) {
+    model.ctx_per_slot = variants_of(deployment, record->second).front().ctx_per_slot;
+  }
   seed_speeds(state, model);
   const auto status = state.status.find(deployment.name);
-  model.state = !model.replicas.empty() ? "ready" : status == state.status.end() ? "pending" : status->second.state;
+  model.state = !model.replicas.empty()        ? "ready"
+                : status == state.status.end() ? "pending"
+                                               : status->second.state;
   if (model.replicas.empty() && model.state == "ready") model.state = "pending";
   if (model.replicas.empty() && status != state.status.end()) model.reason = status->second.reason;
   return model;
@@ -81,7 +85,8 @@ RouteModel route_model(const ControllerState& state, const Deployment& deploymen
 
 std::string loading_reason(const ControllerState& state, const std::string& deployment) {
   for (const auto& [id, placement] : state.placements) {
-    if (placement.spec.deployment != deployment || placement.spec.draining || is_ready(state, placement)) continue;
+    if (placement.spec.deployment != deployment || placement.spec.draining || is_ready(state, placement))
+      continue;
     const ReplicaStatus* seen = observed_replica(state, placement);
     if (seen == nullptr) return "waiting for node " + placement.node;
     return "loading on " + placement.node;
@@ -95,11 +100,14 @@ void publish_desired(Work& work) {
   ControllerState& state = work.state;
   for (auto& [id, node] : state.nodes) {
     if (!node.observed) continue;
-    std::vector<ReplicaSpec> replicas;
+    std::vector<const ReplicaSpec*> wanted;
     for (const auto& [replica_id, placement] : state.placements) {
-      if (placement.node == id) replicas.push_back(placement.spec);
+      if (placement.node == id) wanted.push_back(&placement.spec);
     }
-    if (node.sent && node.sent->replicas == replicas) continue;
+    const auto same = [](const ReplicaSpec& sent, const ReplicaSpec* spec) { return sent == *spec; };
+    if (node.sent && std::ranges::equal(node.sent->replicas, wanted, same)) continue;
+    std::vector<ReplicaSpec> replicas;
+    for (const ReplicaSpec* spec : wanted) replicas.push_back(*spec);
     if (state.observing && !may_publish_while_observing(node, replicas)) continue;
     node.sent = NodeDesired{id, {state.epoch, ++state.rev}, std::move(replicas)};
     work.out.emplace_back(command::PublishDesired{*node.sent});
@@ -111,7 +119,8 @@ void publish_routes(Work& work) {
   RouteTable table;
   table.auth_required = state.settings.auth_required;
   table.keys = state.keys;
-  for (const auto& [name, deployment] : state.deployments) table.models.push_back(route_model(state, deployment));
+  for (const auto& [name, deployment] : state.deployments)
+    table.models.push_back(route_model(state, deployment));
   if (state.routes) {
     table.version = state.routes->version;
     if (table == *state.routes) return;
@@ -139,7 +148,11 @@ void update_status(Work& work) {
     const bool failed = std::ranges::any_of(state.backoff, [&](const auto& entry) {
       return entry.first.first == name && entry.second.until_ms > work.now.steady_ms;
     });
-    if (status.ready >= deployment.replicas_min) {
+    const int wanted = wanted_replicas(state, deployment);
+    if (wanted == 0 && deployment.replicas_max > 0 && status.ready == 0) {
+      status.state = "idle";
+      status.reason = "no replica is loaded; the first request loads one";
+    } else if (status.ready >= wanted) {
       status.state = "ready";
     } else if (status.placed > status.ready) {
       status.state = "loading";
@@ -147,7 +160,8 @@ void update_status(Work& work) {
     } else {
       status.state = failed ? "failed" : "pending";
     }
-    if (status.state != "ready" && unplaced != state.unplaced.end() && !unplaced->second.empty()) {
+    if (status.state != "ready" && status.state != "idle" && unplaced != state.unplaced.end() &&
+        !unplaced->second.empty()) {
       status.reason = unplaced->second;
     }
     if (status.state == "pending" && status.reason.empty() && state.observing) {
@@ -156,7 +170,7 @@ void update_status(Work& work) {
     DeploymentStatus& before = state.status[name];
     if (before.state != status.state) {
       work.tell("deployment." + status.state, "deployment/" + name,
-                std::to_string(status.ready) + " of " + std::to_string(deployment.replicas_min) + " replicas are ready" +
+                std::to_string(status.ready) + " of " + std::to_string(wanted) + " replicas are ready" +
                     (status.reason.empty() ? "" : "; " + status.reason));
     }
     before = status;

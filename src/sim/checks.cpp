@@ -32,13 +32,17 @@ void Checks::applied(const std::string& receiver, Version version, std::int64_t 
 
 void Checks::epoch_taken(std::int64_t epoch, const std::string& holder, std::int64_t now_ms) {
   const auto [it, fresh] = holders_.emplace(epoch, holder);
-  if (!fresh) violate("I2", now_ms, "epoch " + std::to_string(epoch) + " has two holders: " + it->second + " and " + holder);
+  if (!fresh)
+    violate("I2", now_ms,
+            "epoch " + std::to_string(epoch) + " has two holders: " + it->second + " and " + holder);
   highest_write_ = std::max(highest_write_, epoch);
 }
 
 void Checks::write_accepted(std::int64_t epoch, std::int64_t now_ms) {
   if (epoch < highest_write_) {
-    violate("I2", now_ms, "a write of epoch " + std::to_string(epoch) + " was accepted after epoch " + std::to_string(highest_write_));
+    violate("I2", now_ms,
+            "a write of epoch " + std::to_string(epoch) + " was accepted after epoch " +
+                std::to_string(highest_write_));
   }
   highest_write_ = std::max(highest_write_, epoch);
 }
@@ -59,7 +63,8 @@ void Checks::routes_published(const RouteTable& table, const ControllerState& st
     for (const RouteReplica& replica : model.replicas) {
       const auto told = told_.find({table.version.epoch, replica.node});
       if (told == told_.end() || !told->second.ready.contains(replica.id)) {
-        violate("I4", now_ms, "a route to " + replica.id + " on " + replica.node + ", which has not said that it is ready");
+        violate("I4", now_ms,
+                "a route to " + replica.id + " on " + replica.node + ", which has not said that it is ready");
       }
       if (state.detector.health(replica.node) == NodeHealth::kLost) {
         violate("I4", now_ms, "a route to " + replica.id + " on " + replica.node + ", which is lost");
@@ -77,13 +82,15 @@ void Checks::stored(const std::map<std::string, std::string>& rows, std::int64_t
   }
 }
 
-void Checks::decided(const ControllerState& state, const std::vector<Command>& commands, std::int64_t now_ms) {
+void Checks::decided(const ControllerState& state, const std::vector<Command>& commands,
+                     std::int64_t now_ms) {
   if (commands.empty()) return;
   for (const Command& command : commands) {
     const auto* save = std::get_if<command::SavePlacement>(&command);
     if (save == nullptr) continue;
     if (save->placement.spec.draining) {
-      if (state.observing) violate("I8", now_ms, save->placement.spec.id + " is drained while the leader still observes");
+      if (state.observing)
+        violate("I8", now_ms, save->placement.spec.id + " is drained while the leader still observes");
       continue;
     }
     for (const DeviceBytes& part : save->placement.spec.devices) {
@@ -92,7 +99,9 @@ void Checks::decided(const ControllerState& state, const std::vector<Command>& c
         if (!node.observed) continue;
         for (const Device& device : node.observed->devices) {
           if (device.id != part.device_id || used <= device.vram_bytes) continue;
-          violate("I3", now_ms, format_bytes(used) + " are promised on " + device.id + ", which has " + format_bytes(device.vram_bytes));
+          violate("I3", now_ms,
+                  format_bytes(used) + " are promised on " + device.id + ", which has " +
+                      format_bytes(device.vram_bytes));
         }
       }
     }
@@ -109,8 +118,12 @@ void Checks::decided(const ControllerState& state, const std::vector<Command>& c
   if (state.observing || state.frozen_writes) return;
   for (const auto& [name, count] : active) {
     const auto deployment = state.deployments.find(name);
-    if (deployment == state.deployments.end() || count <= std::max(1, deployment->second.replicas_min + 1)) continue;
-    violate("I8", now_ms, std::to_string(count) + " replicas of " + name + ", wanted " + std::to_string(deployment->second.replicas_min));
+    if (deployment == state.deployments.end()) continue;
+    const int most = std::max({1, deployment->second.replicas_min, deployment->second.replicas_max}) + 1;
+    if (count <= most) continue;
+    violate("I8", now_ms,
+            std::to_string(count) + " replicas of " + name + ", wanted " +
+                std::to_string(wanted_replicas(state, deployment->second)));
   }
 }
 

@@ -66,6 +66,13 @@ void Controller::load(std::int64_t epoch) {
   if (!world_.scenario().replace) detector.replace_ms = detector.replace_closed_ms = std::int64_t{1} << 40;
   state_.detector = FailureDetector(detector);
   state_.settings.auth_required = false;
+  if (world_.plant() == Plant::kScaleNervous) {
+    AutoscaleSettings& scale = state_.settings.autoscale;
+    scale.up_after_ms = scale.down_after_ms = scale.cooldown_ms = 0;
+    scale.load_factor_down = scale.load_factor_cooldown = 0;
+    scale.band_percent = 0;
+    scale.down_percent = scale.up_percent;
+  }
   state_.epoch = epoch;
   state_.models = stored.models;
   state_.deployments = stored.deployments;
@@ -122,11 +129,17 @@ void Controller::heartbeat(const std::string& node) {
   });
 }
 
-void Controller::observed(const NodeObserved& document) {
+void Controller::observed(const std::shared_ptr<const NodeObserved>& document) {
   later(From::kGateway, [this, document] {
-    if (!leads() || !sessions_.contains(document.node)) return;
-    world_.checks().heard(state_.epoch, document);
-    take(event::Observed{document});
+    if (!leads() || !sessions_.contains(document->node)) return;
+    world_.checks().heard(state_.epoch, *document);
+    take(event::Observed{*document});
+  });
+}
+
+void Controller::load(const event::Load& load) {
+  later(From::kGateway, [this, load] {
+    if (leads()) take(load);
   });
 }
 

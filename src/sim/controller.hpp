@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,7 +30,8 @@ class Controller {
   void link_up(const std::string& node);
   void link_down(const std::string& node, bool goodbye);
   void heartbeat(const std::string& node);
-  void observed(const NodeObserved& document);
+  void observed(const std::shared_ptr<const NodeObserved>& document);
+  void load(const event::Load& load);
   void gateway_lost();
   void gateway_back();
 

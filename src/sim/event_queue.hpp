@@ -21,9 +21,12 @@ class EventQueue {
     heap_.push_back({std::max(when_ms, now_ms_), next_++, std::move(action)});
     std::push_heap(heap_.begin(), heap_.end(), later);
   }
-  void after(std::int64_t delay_ms, Action action) { at(now_ms_ + std::max<std::int64_t>(0, delay_ms), std::move(action)); }
+  void after(std::int64_t delay_ms, Action action) {
+    at(now_ms_ + std::max<std::int64_t>(0, delay_ms), std::move(action));
+  }
 
-  // Runs the next event that is due at or before `until_ms`; false when there is none (the clock then stands at it).
+  // Runs the next event that is due at or before `until_ms`; false when there is none (the clock then stands
+  // at it).
   bool step(std::int64_t until_ms) {
     if (heap_.empty() || heap_.front().when_ms > until_ms) {
       now_ms_ = std::max(now_ms_, until_ms);

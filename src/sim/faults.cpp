@@ -42,7 +42,8 @@ void World::next_fault() {
 void World::inject(const ScheduledFault& fault) {
   if (faults_over_) return;
   const std::int64_t drawn = random_.between(scenario_.for_min_ms, scenario_.for_max_ms);
-  const std::int64_t for_ms = std::min(fault.for_ms > 0 ? fault.for_ms : drawn, std::max<std::int64_t>(1, scenario_.duration_ms - now()));
+  const std::int64_t for_ms = std::min(fault.for_ms > 0 ? fault.for_ms : drawn,
+                                       std::max<std::int64_t>(1, scenario_.duration_ms - now()));
   // Until its traces are gone: detection, replacement and loads take their time.
   busy_until_ms_ = std::max(busy_until_ms_, now() + for_ms + 60'000);
   switch (fault.kind) {
@@ -53,8 +54,10 @@ void World::inject(const ScheduledFault& fault) {
     case FaultKind::kStoreLeader:
     case FaultKind::kDiskFull:
     case FaultKind::kMassCut:
-    case FaultKind::kStaleDocuments: return inject_on_server(fault, for_ms);
-    default: break;
+    case FaultKind::kStaleDocuments:
+      return inject_on_server(fault, for_ms);
+    default:
+      break;
   }
   Node* node = fault.target.empty() ? nodes_[random_.index(nodes_.size())].get() : find(fault.target);
   if (node == nullptr || !node->powered()) return;
@@ -66,12 +69,19 @@ void World::inject(const ScheduledFault& fault) {
 void World::inject_on_node(const ScheduledFault& fault, Node& node, std::int64_t for_ms) {
   const std::int64_t until = now() + for_ms;
   switch (fault.kind) {
-    case FaultKind::kEngineKill: static_cast<void>(node.kill_engine()); break;
-    case FaultKind::kEngineStop: static_cast<void>(node.stop_engine(for_ms)); break;
-    case FaultKind::kAgentKill: node.kill_agent(std::min<std::int64_t>(for_ms, 5000)); break;
+    case FaultKind::kEngineKill:
+      static_cast<void>(node.kill_engine());
+      break;
+    case FaultKind::kEngineStop:
+      static_cast<void>(node.stop_engine(for_ms));
+      break;
+    case FaultKind::kAgentKill:
+      node.kill_agent(std::min<std::int64_t>(for_ms, 5000));
+      break;
     case FaultKind::kAgentStop:
       node.stop_agent();
-      // Its kernel still acknowledges, so the link stays; PING goes unanswered and the gateway gives up after 10 s.
+      // Its kernel still acknowledges, so the link stays; PING goes unanswered and the gateway gives up after
+      // 10 s.
       queue_.after(for_ms, [&node] { node.continue_agent(); });
       break;
     case FaultKind::kNodeKill: {
@@ -88,13 +98,27 @@ void World::inject_on_node(const ScheduledFault& fault, Node& node, std::int64_t
       });
       break;
     }
-    case FaultKind::kNodeCut: cut(node, true, true, for_ms); break;
-    case FaultKind::kOneWayCut: cut(node, true, false, for_ms); break;
-    case FaultKind::kSlowNetwork: node.slow_network_until = until; break;
-    case FaultKind::kSlowLoad: node.slow_load_until = until; break;
-    case FaultKind::kLoadOom: node.load_oom_until = until; break;
-    case FaultKind::kLoadExit: node.load_exit_until = until; break;
-    case FaultKind::kLoadHang: node.load_hang_until = until; break;
+    case FaultKind::kNodeCut:
+      cut(node, true, true, for_ms);
+      break;
+    case FaultKind::kOneWayCut:
+      cut(node, true, false, for_ms);
+      break;
+    case FaultKind::kSlowNetwork:
+      node.slow_network_until = until;
+      break;
+    case FaultKind::kSlowLoad:
+      node.slow_load_until = until;
+      break;
+    case FaultKind::kLoadOom:
+      node.load_oom_until = until;
+      break;
+    case FaultKind::kLoadExit:
+      node.load_exit_until = until;
+      break;
+    case FaultKind::kLoadHang:
+      node.load_hang_until = until;
+      break;
     case FaultKind::kMemoryStolen:
       node.steal(fault.bytes > 0 ? fault.bytes : random_.between(1, 8) * kGiB);
       queue_.after(for_ms, [&node] { node.steal(0); });
@@ -103,7 +127,8 @@ void World::inject_on_node(const ScheduledFault& fault, Node& node, std::int64_t
       drain_node(node, true);
       queue_.after(for_ms, [this, &node] { drain_node(node, false); });
       break;
-    default: break;
+    default:
+      break;
   }
 }
 
@@ -112,26 +137,38 @@ void World::inject_on_server(const ScheduledFault& fault, std::int64_t for_ms) {
   say("fault", std::string(to_string(fault.kind)) + " for " + format_duration_ms(for_ms));
   Controller* acting = leader();
   switch (fault.kind) {
-    case FaultKind::kControllerKill: kill_controller(); break;
+    case FaultKind::kControllerKill:
+      kill_controller();
+      break;
     case FaultKind::kControllerStop:
       if (acting == nullptr) break;
       acting->stop();
       queue_.after(for_ms, [acting] { acting->go_on(); });
       break;
-    case FaultKind::kControllerSplit: split_controller(); break;
-    case FaultKind::kGatewayKill: kill_gateway(); break;
-    case FaultKind::kStoreLeader:
-      store_.unknown_until = now() + (scenario_.store == "etcd" ? random_.between(1200, 1700) : random_.between(100, 500));
+    case FaultKind::kControllerSplit:
+      split_controller();
       break;
-    case FaultKind::kDiskFull: store_.refuses_until = now() + for_ms; break;
+    case FaultKind::kGatewayKill:
+      kill_gateway();
+      break;
+    case FaultKind::kStoreLeader:
+      store_.unknown_until =
+          now() + (scenario_.store == "etcd" ? random_.between(1200, 1700) : random_.between(100, 500));
+      break;
+    case FaultKind::kDiskFull:
+      store_.refuses_until = now() + for_ms;
+      break;
     case FaultKind::kMassCut: {
       const auto count = static_cast<std::size_t>(fault.share * static_cast<double>(nodes_.size()) + 0.5);
       const std::size_t first = random_.index(nodes_.size());
       for (std::size_t i = 0; i < count; ++i) cut(*nodes_[(first + i) % nodes_.size()], true, true, for_ms);
       break;
     }
-    case FaultKind::kStaleDocuments: replay_documents(); break;
-    default: break;
+    case FaultKind::kStaleDocuments:
+      replay_documents();
+      break;
+    default:
+      break;
   }
 }
 
@@ -143,7 +180,8 @@ void World::cut(Node& node, bool up, bool down, std::int64_t for_ms) {
   const std::uint64_t no = node.link_no;
   if (up && down) {
     queue_.after(3000, [this, &node, no] {  // TCP_USER_TIMEOUT on both ends
-      if (node.cut_up && node.cut_down && node.linked && node.link_no == no) break_link(node, "nothing was heard for 3 s");
+      if (node.cut_up && node.cut_down && node.linked && node.link_no == no)
+        break_link(node, "nothing was heard for 3 s");
     });
   }
   queue_.after(for_ms, [this, &node] { heal(node); });
@@ -165,16 +203,19 @@ void World::kill_controller() {
   Controller* acting = leader();
   if (acting == nullptr) return;
   acting->kill();
-  // One server: its parent starts another one. Several: a follower sees the record unchanged for its time to live.
+  // One server: its parent starts another one. Several: a follower sees the record unchanged for its time to
+  // live.
   const std::int64_t wait = scenario_.servers > 1 ? 3000 + random_.between(0, 50) : random_.between(100, 900);
   queue_.after(wait, [this] {
-    controllers_.push_back(std::make_unique<Controller>(*this, "controller-" + std::to_string(++controller_no_)));
+    controllers_.push_back(
+        std::make_unique<Controller>(*this, "controller-" + std::to_string(++controller_no_)));
     controllers_.back()->start();
   });
 }
 
 void World::split_controller() {
-  controllers_.push_back(std::make_unique<Controller>(*this, "controller-" + std::to_string(++controller_no_)));
+  controllers_.push_back(
+      std::make_unique<Controller>(*this, "controller-" + std::to_string(++controller_no_)));
   controllers_.back()->start();
 }
 
@@ -211,7 +252,8 @@ void World::heal_all() {
   say("fault", "the faults are over");
   for (const auto& node : nodes_) {
     heal(*node);
-    node->slow_network_until = node->slow_load_until = node->load_oom_until = node->load_exit_until = node->load_hang_until = 0;
+    node->slow_network_until = node->slow_load_until = node->load_oom_until = node->load_exit_until =
+        node->load_hang_until = 0;
     node->continue_agent();
     node->steal(0);
     node->power_on();

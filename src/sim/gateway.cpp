@@ -24,8 +24,10 @@ void Gateway::kill() {
   for (const std::uint64_t id : all) {
     Request& request = requests_.at(id);
     note_progress(request);
-    if (request.replica) leave_replica(request, false);
-    else models_.at(request.model).queue.remove(id);
+    if (request.replica)
+      leave_replica(request, false);
+    else
+      models_.at(request.model).queue.remove(id);
     end(id, request.delivered > 0 ? End::kBroken : End::kRefused, "the gateway died");
   }
   models_.clear();
@@ -42,7 +44,8 @@ void Gateway::start() {
 
 bool Gateway::take_table(const RouteTable& table) {
   if (!alive_) return false;
-  if (table_ && table.version < table_->version && world_.plant() != Plant::kGatewayIgnoresVersions) return false;
+  if (table_ && table.version < table_->version && world_.plant() != Plant::kGatewayIgnoresVersions)
+    return false;
   world_.checks().applied("gateway", table.version, world_.now());
   table_ = table;
   for (const RouteModel& route : table.models) {
@@ -51,8 +54,11 @@ bool Gateway::take_table(const RouteTable& table) {
     model.state = route.state;
     std::vector<ReplicaPtr> replicas;
     for (const RouteReplica& wanted : route.replicas) {
-      const auto known = std::ranges::find_if(model.replicas, [&](const ReplicaPtr& r) { return r->id == wanted.id && r->node == wanted.node; });
-      ReplicaPtr replica = known != model.replicas.end() ? *known : std::make_shared<Replica>(wanted.id, wanted.node, wanted.slots);
+      const auto known = std::ranges::find_if(
+          model.replicas, [&](const ReplicaPtr& r) { return r->id == wanted.id && r->node == wanted.node; });
+      ReplicaPtr replica = known != model.replicas.end()
+                               ? *known
+                               : std::make_shared<Replica>(wanted.id, wanted.node, wanted.slots);
       if (known == model.replicas.end()) {
         const double speed = std::clamp(wanted.relative_speed, 0.01, 100.0);
         replica->speed = SpeedEstimate(600 * speed, 30 * speed);
@@ -64,13 +70,15 @@ bool Gateway::take_table(const RouteTable& table) {
     model.replicas = std::move(replicas);
   }
   for (auto& [name, model] : models_) {
-    const bool named = std::ranges::any_of(table.models, [&](const RouteModel& route) { return route.name == name; });
+    const bool named =
+        std::ranges::any_of(table.models, [&](const RouteModel& route) { return route.name == name; });
     if (named) continue;
     model.replicas.clear();
     model.state = "deleted";
     while (const auto ticket = model.queue.peek()) {
       model.queue.take(*ticket);
-      end(*ticket, requests_.at(*ticket).delivered > 0 ? End::kBroken : End::kRefused, "its model was deleted");
+      end(*ticket, requests_.at(*ticket).delivered > 0 ? End::kBroken : End::kRefused,
+          "its model was deleted");
     }
   }
   pump_all();
@@ -125,7 +133,8 @@ void Gateway::request(const std::string& model, std::int64_t prompt, std::int64_
       return;
     }
     --counts_.total;
-    world_.queue().at(world_.gateway_back_ms() + 1, [this, model, prompt, tokens] { this->request(model, prompt, tokens); });
+    world_.queue().at(world_.gateway_back_ms() + 1,
+                      [this, model, prompt, tokens] { this->request(model, prompt, tokens); });
     return;
   }
   const auto found = models_.find(model);
@@ -134,6 +143,7 @@ void Gateway::request(const std::string& model, std::int64_t prompt, std::int64_
     count_window(world_.now(), false);
     return;
   }
+  ++samples_[model].arrivals;
   const std::uint64_t id = request.id;
   enqueue(requests_.emplace(id, std::move(request)).first->second, false);
 }
@@ -142,7 +152,8 @@ void Gateway::enqueue(Request& request, bool front) {
   Model& model = models_.at(request.model);
   int slots = 0;
   for (const ReplicaPtr& replica : model.replicas) slots += replica->ledger.slots();
-  QueuedRequest queued{request.id, "key", request.prompt + request.tokens, world_.now() + kQueueDeadlineMs, front};
+  QueuedRequest queued{request.id, "key", request.prompt + request.tokens, world_.now() + kQueueDeadlineMs,
+                       front};
   if (!model.queue.push(std::move(queued), queue_places(slots))) {
     return end(request.id, End::kRefused, "the queue is full");
   }
@@ -152,9 +163,10 @@ void Gateway::enqueue(Request& request, bool front) {
 RouteDecision Gateway::choose(const Model& model, const Request& request) {
   options_.clear();
   for (const ReplicaPtr& replica : model.replicas) {
-    options_.push_back({replica->ledger.slots(), replica->ledger.busy(), replica->ledger.wait_ms(world_.now()),
-                        replica->speed.prefill_per_s(), replica->speed.decode_per_s(), 0, replica->ejection.until_ms(),
-                        replica->suspect, world_.link_seen(replica->node), request.tried.contains(replica->id)});
+    options_.push_back({replica->ledger.slots(), replica->ledger.busy(),
+                        replica->ledger.wait_ms(world_.now()), replica->speed.prefill_per_s(),
+                        replica->speed.decode_per_s(), 0, replica->ejection.until_ms(), replica->suspect,
+                        world_.link_seen(replica->node), request.tried.contains(replica->id)});
   }
   terms_.assign(options_.size(), RouteTerms{});
   RouteAsk ask;
@@ -189,14 +201,21 @@ void Gateway::pump_all() {
 }
 
 void Gateway::dispatch(Request& request, const ReplicaPtr& replica, double finish_ms) {
-  const bool from_start = request.delivered > 0 && (request.carried != request.delivered || world_.plant() == Plant::kResendFromStart);
+  const bool from_start = request.delivered > 0 &&
+                          (request.carried != request.delivered || world_.plant() == Plant::kResendFromStart);
   if (from_start) {
-    world_.checks().violate("I6", world_.now(), "request " + std::to_string(request.id) + " is sent again without the text of its " + std::to_string(request.delivered) + " tokens");
+    world_.checks().violate("I6", world_.now(),
+                            "request " + std::to_string(request.id) +
+                                " is sent again without the text of its " +
+                                std::to_string(request.delivered) + " tokens");
   }
-  const bool routed = table_ && std::ranges::any_of(table_->models, [&](const RouteModel& m) {
-    return std::ranges::any_of(m.replicas, [&](const RouteReplica& r) { return r.id == replica->id; });
-  });
-  if (!routed) world_.checks().violate("I4", world_.now(), "a request is sent to " + replica->id + ", which no table names");
+  const bool routed =
+      table_ && std::ranges::any_of(table_->models, [&](const RouteModel& m) {
+        return std::ranges::any_of(m.replicas, [&](const RouteReplica& r) { return r.id == replica->id; });
+      });
+  if (!routed)
+    world_.checks().violate("I4", world_.now(),
+                            "a request is sent to " + replica->id + ", which no table names");
   ++request.attempts;
   request.replica = replica;
   request.slot = replica->ledger.take(world_.now(), world_.now() + static_cast<std::int64_t>(finish_ms), 0);
@@ -212,13 +231,16 @@ void Gateway::dispatch(Request& request, const ReplicaPtr& replica, double finis
 // At the node.
 void Gateway::arrive(std::uint64_t id, std::uint64_t generation) {
   const auto found = requests_.find(id);
-  if (!alive_ || found == requests_.end() || found->second.generation != generation || !found->second.replica) return;
+  if (!alive_ || found == requests_.end() || found->second.generation != generation || !found->second.replica)
+    return;
   Request& request = found->second;
   Node* node = world_.find(request.replica->node);
   if (node == nullptr || !node->answers()) return;  // nothing comes back: the stall or the link tells
-  const Served served = node->begin_request(request.replica->id, id, request.prompt + request.carried, request.tokens - request.carried);
+  const Served served = node->begin_request(request.replica->id, id, request.prompt + request.carried,
+                                            request.tokens - request.carried);
   if (served == Served::kAccepted) return;
-  broke(request, served == Served::kNoSlot ? "no slot" : "the replica is not ready", served != Served::kNoSlot);
+  broke(request, served == Served::kNoSlot ? "no slot" : "the replica is not ready",
+        served != Served::kNoSlot);
 }
 
 void Gateway::started(std::uint64_t id, std::int64_t prefill_ms, std::int64_t decode_ms) {
@@ -235,9 +257,11 @@ void Gateway::note_progress(Request& request) {
   const std::int64_t now = request.frozen_ms >= 0 ? request.frozen_ms : world_.now();
   if (now < request.first_due_ms) return;
   const std::int64_t span = std::max<std::int64_t>(1, request.end_due_ms - request.first_due_ms);
-  const std::int64_t done = (request.tokens - request.carried) * std::min(now - request.first_due_ms, span) / span;
+  const std::int64_t done =
+      (request.tokens - request.carried) * std::min(now - request.first_due_ms, span) / span;
   request.delivered = std::max(request.delivered, request.carried + std::max<std::int64_t>(1, done));
-  if (request.last_token_ms >= 0) request.longest_gap_ms = std::max(request.longest_gap_ms, request.first_due_ms - request.last_token_ms);
+  if (request.last_token_ms >= 0)
+    request.longest_gap_ms = std::max(request.longest_gap_ms, request.first_due_ms - request.last_token_ms);
   if (request.first_token_ms < 0) request.first_token_ms = request.first_due_ms;
   request.last_token_ms = std::min(now, request.end_due_ms);
 }
@@ -261,7 +285,8 @@ void Gateway::thawed(const std::set<std::uint64_t>& requests) {
     note_progress(request);
     const std::int64_t pause = world_.now() - request.frozen_ms;
     if (request.last_token_ms >= 0) request.longest_gap_ms = std::max(request.longest_gap_ms, pause);
-    request.first_due_ms += request.frozen_ms < request.first_due_ms || request.delivered == request.carried ? pause : 0;
+    request.first_due_ms +=
+        request.frozen_ms < request.first_due_ms || request.delivered == request.carried ? pause : 0;
     request.end_due_ms += pause;
     if (request.delivered > request.carried) {  // what is left runs on from here
       request.carried = request.delivered;
@@ -270,7 +295,8 @@ void Gateway::thawed(const std::set<std::uint64_t>& requests) {
     }
     request.frozen_ms = -1;
     const std::uint64_t generation = ++request.generation;
-    world_.queue().at(std::max(request.end_due_ms, world_.now() + 1), [this, id, generation] { finish(id, generation); });
+    world_.queue().at(std::max(request.end_due_ms, world_.now() + 1),
+                      [this, id, generation] { finish(id, generation); });
   }
 }
 
@@ -281,7 +307,9 @@ void Gateway::broken(std::set<std::uint64_t> requests, const std::string& why) {
   }
 }
 
-void Gateway::node_link_lost(const std::string& node) { broken(on_node(node), "the link to its node closed"); }
+void Gateway::node_link_lost(const std::string& node) {
+  broken(on_node(node), "the link to its node closed");
+}
 
 void Gateway::stalled(std::uint64_t id, std::uint64_t generation) {
   const auto found = requests_.find(id);
@@ -300,8 +328,10 @@ void Gateway::leave_replica(Request& request, bool ended) {
   const auto cancel = [this, node = replica->node, replica_id = replica->id, id] {
     if (Node* found = world_.find(node)) found->cancel_request(replica_id, id);
   };
-  if (ended) cancel();
-  else world_.send_down(replica->node, cancel);
+  if (ended)
+    cancel();
+  else
+    world_.send_down(replica->node, cancel);
 }
 
 void Gateway::broke(Request& request, const std::string& why, bool blame) {
@@ -312,7 +342,8 @@ void Gateway::broke(Request& request, const std::string& why, bool blame) {
   if (request.retrying) --retries_running_;
   request.retrying = false;
   const bool begun = request.delivered > 0;
-  const bool may = world_.scenario().retry && request.attempts < kAttemptsMax && (begun || retry_within_budget(retries_running_, static_cast<int>(requests_.size())));
+  const bool may = world_.scenario().retry && request.attempts < kAttemptsMax &&
+                   (begun || retry_within_budget(retries_running_, static_cast<int>(requests_.size())));
   if (world_.plant() == Plant::kLoseRequest) return;
   if (!may) return end(request.id, begun ? End::kBroken : End::kRefused, why);
   request.resumed = true;
@@ -336,9 +367,13 @@ void Gateway::finish(std::uint64_t id, std::uint64_t generation) {
   if (!request.resumed) {
     const auto decode_ms = static_cast<double>(request.end_due_ms - request.first_due_ms);
     replica->speed.observe_decode(request.tokens, decode_ms, request.batch);
-    replica->speed.observe_prefill(request.prompt, static_cast<double>(request.first_due_ms - (world_.now() - static_cast<std::int64_t>(decode_ms)) + 1));
+    replica->speed.observe_prefill(
+        request.prompt, static_cast<double>(request.first_due_ms -
+                                            (world_.now() - static_cast<std::int64_t>(decode_ms)) + 1));
   }
   Model& model = models_.at(request.model);
+  samples_[request.model].prompt_tokens += request.prompt;
+  samples_[request.model].output_tokens += request.tokens;
   model.output_tokens.observe(static_cast<double>(request.tokens));
   model.prompt_tokens.observe(static_cast<double>(request.prompt));
   leave_replica(request, true);
@@ -354,7 +389,8 @@ void Gateway::end(std::uint64_t id, End how, const std::string& why) {
   const Request request = found->second;
   requests_.erase(found);
   if (request.retrying) --retries_running_;
-  const bool late = request.first_token_ms - request.arrived_ms > world_.scenario().ttft_ms || request.longest_gap_ms > kGapMaxMs;
+  const bool late = request.first_token_ms - request.arrived_ms > world_.scenario().ttft_ms ||
+                    request.longest_gap_ms > kGapMaxMs;
   const bool good = how == End::kGood && !late;
   if (how == End::kGood && late) ++counts_.late;
   if (how == End::kRefused) ++counts_.refused;
@@ -363,9 +399,62 @@ void Gateway::end(std::uint64_t id, End how, const std::string& why) {
   if (good && request.resumed) ++counts_.resumed;
   count_window(request.arrived_ms, good);
   if (!good) {
-    world_.say("gateway", "request " + std::to_string(id) + " of " + request.model + (late && how == End::kGood ? " was late" : " failed: " + why) +
-                              " (" + std::to_string(request.delivered) + " of " + std::to_string(request.tokens) + " tokens, " + std::to_string(request.attempts) + " tries)");
+    world_.say("gateway", "request " + std::to_string(id) + " of " + request.model +
+                              (late && how == End::kGood ? " was late" : " failed: " + why) + " (" +
+                              std::to_string(request.delivered) + " of " + std::to_string(request.tokens) +
+                              " tokens, " + std::to_string(request.attempts) + " tries)");
   }
+}
+
+// ---- counters -------------------------------------------------------------------------------------------
+
+void Gateway::count(std::int64_t ms) {
+  std::map<std::string, std::int64_t> busy;
+  std::map<std::string, std::int64_t> active;
+  const auto since = [this](const std::map<std::string, std::int64_t>& before, const std::string& name) {
+    const auto found = before.find(name);
+    return found == before.end() ? world_.now() : found->second;
+  };
+  for (const auto& [name, model] : models_) samples_[name].running = samples_[name].waiting = 0;
+  for (const auto& [id, request] : requests_) {
+    LoadSample& sample = samples_[request.model];
+    active[request.model] = since(active_since_, request.model);
+    if (request.replica) {
+      sample.running_ms += ms;
+      ++sample.running;
+      busy[request.replica->id] = since(busy_since_, request.replica->id);
+    } else {
+      sample.waiting_ms += ms;
+      ++sample.waiting;
+    }
+  }
+  busy_since_ = std::move(busy);
+  active_since_ = std::move(active);
+}
+
+std::vector<LoadSample> Gateway::take_samples(std::int64_t interval_ms) {
+  std::vector<LoadSample> out;
+  for (auto& [name, sample] : samples_) {
+    const auto model = models_.find(name);
+    if (model == models_.end() || model->second.state == "deleted") continue;
+    sample.deployment = name;
+    sample.interval_ms = interval_ms;
+    for (const ReplicaPtr& replica : model->second.replicas)
+      sample.replicas.push_back({replica->id, replica->ledger.busy()});
+    out.push_back(std::move(sample));
+  }
+  samples_.clear();
+  return out;
+}
+
+std::int64_t Gateway::busy_since(const std::string& replica) const {
+  const auto found = busy_since_.find(replica);
+  return found == busy_since_.end() ? -1 : found->second;
+}
+
+std::int64_t Gateway::active_since(const std::string& model) const {
+  const auto found = active_since_.find(model);
+  return found == active_since_.end() ? -1 : found->second;
 }
 
 void Gateway::tick() {
@@ -379,7 +468,9 @@ void Gateway::tick() {
   if (requests_.empty()) return;
   const Request& oldest = requests_.begin()->second;
   if (world_.now() - oldest.arrived_ms < kForEverMs) return;
-  world_.checks().violate("L3", world_.now(), "request " + std::to_string(oldest.id) + " of " + oldest.model + " waits since " + std::to_string(oldest.arrived_ms) + " ms");
+  world_.checks().violate("L3", world_.now(),
+                          "request " + std::to_string(oldest.id) + " of " + oldest.model + " waits since " +
+                              std::to_string(oldest.arrived_ms) + " ms");
   requests_.erase(requests_.begin());
 }
 

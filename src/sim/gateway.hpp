@@ -1,5 +1,5 @@
-// A simulated gateway around core/routing and core/admission: a table that it keeps, a queue per model, requests that
-// are tried elsewhere before their first token and resumed with the text so far after it.
+// A simulated gateway around core/routing and core/admission: a table that it keeps, a queue per model,
+// requests that are tried elsewhere before their first token and resumed with the text so far after it.
 #pragma once
 #include <map>
 #include <memory>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/admission.hpp"
+#include "core/demand.hpp"
 #include "core/documents.hpp"
 #include "core/routing.hpp"
 
@@ -51,6 +52,13 @@ class Gateway {
   [[nodiscard]] const std::optional<RouteTable>& table() const { return table_; }
   [[nodiscard]] bool routes_to_node(const std::string& node) const;
   [[nodiscard]] std::set<std::uint64_t> on_node(const std::string& node) const;
+  // The counters of the product's gateway: `count` adds a gauge that held for `ms`, `take_samples` begins
+  // anew.
+  void count(std::int64_t ms);
+  std::vector<LoadSample> take_samples(std::int64_t interval_ms);
+  // Since when it runs requests, or has any; -1 = it does not.
+  [[nodiscard]] std::int64_t busy_since(const std::string& replica) const;
+  [[nodiscard]] std::int64_t active_since(const std::string& model) const;
   // Deadlines of the waiting, and L3.
   void tick();
   // Worst share of good requests in a window of 10 s, 1 when there were none.
@@ -78,8 +86,8 @@ class Gateway {
     std::string model;
     std::int64_t prompt = 0, tokens = 0;
     std::int64_t arrived_ms = 0;
-    std::int64_t delivered = 0;      // tokens the client has
-    std::int64_t carried = 0;        // of them, what this attempt was sent with
+    std::int64_t delivered = 0;  // tokens the client has
+    std::int64_t carried = 0;    // of them, what this attempt was sent with
     std::int64_t last_token_ms = -1;
     std::int64_t first_token_ms = -1;
     std::int64_t longest_gap_ms = 0;
@@ -118,6 +126,8 @@ class Gateway {
   int retries_running_ = 0;
   RequestCounts counts_;
   std::map<std::int64_t, std::pair<std::int64_t, std::int64_t>> windows_;  // 10 s -> good, all
+  std::map<std::string, LoadSample> samples_;
+  std::map<std::string, std::int64_t> busy_since_, active_since_;
   std::vector<RouteOption> options_;
   std::vector<RouteTerms> terms_;
 };

@@ -14,16 +14,16 @@ struct Card {
 };
 // Memory bandwidth by the makers' data sheets.
 constexpr Card kCards[] = {
-    {"GTX 970", 224},      {"GTX 1060", 192},  {"GTX 1070", 256}, {"GTX 1080 Ti", 484}, {"GTX 1080", 320},
-    {"RTX 2060", 336},     {"RTX 2080 Ti", 616}, {"RTX 3060", 360}, {"RTX 3090", 936},  {"RTX 4090", 1008},
-    {"RX 580", 256},       {"RX 6700 XT", 384}, {"MI50", 1024},   {"Tesla P40", 346},   {"Tesla T4", 300},
-    {"Tesla M40", 288},    {"Tesla K80", 240},
+    {"GTX 970", 224},   {"GTX 1060", 192},    {"GTX 1070", 256}, {"GTX 1080 Ti", 484}, {"GTX 1080", 320},
+    {"RTX 2060", 336},  {"RTX 2080 Ti", 616}, {"RTX 3060", 360}, {"RTX 3090", 936},    {"RTX 4090", 1008},
+    {"RX 580", 256},    {"RX 6700 XT", 384},  {"MI50", 1024},    {"Tesla P40", 346},   {"Tesla T4", 300},
+    {"Tesla M40", 288}, {"Tesla K80", 240},
 };
 
 struct Shape {
   std::string_view id;
   std::int64_t layers, embd, heads, kv_heads, head, ff, vocab;
-  Bytes weights;  // of the layers and the output, in MiB
+  Bytes weights;    // of the layers and the output, in MiB
   Bytes embedding;  // in MiB
 };
 constexpr std::array kShapes = {
@@ -39,7 +39,9 @@ constexpr std::array kShapes = {
 
 }  // namespace
 
-std::size_t catalogue_size() { return kShapes.size(); }
+std::size_t catalogue_size() {
+  return kShapes.size();
+}
 
 Result<std::vector<Device>> make_devices(const std::string& node, const std::string& gpus) {
   std::vector<Device> out;
@@ -49,7 +51,8 @@ Result<std::vector<Device>> make_devices(const std::string& node, const std::str
     const std::string part = gpus.substr(from, comma - from);
     from = comma + 1;
     const std::size_t colon = part.rfind(':');
-    const auto size = colon == std::string::npos ? Result<std::int64_t>(0) : parse_bytes(part.substr(colon + 1));
+    const auto size =
+        colon == std::string::npos ? Result<std::int64_t>(0) : parse_bytes(part.substr(colon + 1));
     if (colon == std::string::npos || colon == 0 || !size || *size < kMiB || *size > 1024 * kGiB) {
       return fail(ErrorCode::kInvalidArgument, "is not NAME:SIZE, e.g. GTX 1080:8GiB", printable(part, 60));
     }

@@ -17,7 +17,8 @@ constexpr std::int64_t kHeardLimitMs = 5'000;
 Controller* World::leader() {
   Controller* newest = nullptr;
   for (const auto& controller : controllers_) {
-    if (controller->leads() && (newest == nullptr || controller->state().epoch > newest->state().epoch)) newest = controller.get();
+    if (controller->leads() && (newest == nullptr || controller->state().epoch > newest->state().epoch))
+      newest = controller.get();
   }
   return newest;
 }
@@ -29,16 +30,23 @@ std::string World::misses_a_place(const ControllerState& state) {
     bool pending = false;
     for (const auto& [id, placement] : state.placements) {
       if (placement.spec.deployment != name) continue;
-      if (placement.spec.draining || placement.generation != deployment.generation) pending = true;
-      else ++settled;
+      if (placement.spec.draining || placement.generation != deployment.generation)
+        pending = true;
+      else
+        ++settled;
     }
-    if (settled >= deployment.replicas_min || pending) continue;
+    if (settled >= wanted_replicas(state, deployment) || pending) continue;
     const ModelRecord& model = state.models.at(deployment.model);
     const auto variants = variants_of(deployment, model);
     for (const auto& [id, node] : state.nodes) {
-      if (!node.observed || node.draining || state.detector.health(id) != NodeHealth::kReady || state.detector.quarantined(id)) continue;
-      const bool there = std::ranges::any_of(state.placements, [&](const auto& entry) { return entry.second.node == id && entry.second.spec.deployment == name; });
-      const bool strange = std::ranges::any_of(node.observed->replicas, [&](const ReplicaStatus& status) { return status.deployment == name; });
+      if (!node.observed || node.draining || state.detector.health(id) != NodeHealth::kReady ||
+          state.detector.quarantined(id))
+        continue;
+      const bool there = std::ranges::any_of(state.placements, [&](const auto& entry) {
+        return entry.second.node == id && entry.second.spec.deployment == name;
+      });
+      const bool strange = std::ranges::any_of(
+          node.observed->replicas, [&](const ReplicaStatus& status) { return status.deployment == name; });
       const auto backoff = state.backoff.find({name, id});
       const bool waits = backoff != state.backoff.end() && backoff->second.until_ms > now() - kHeardLimitMs;
       if (there || strange || waits) continue;
@@ -46,7 +54,9 @@ std::string World::misses_a_place(const ControllerState& state) {
         const Device* one[] = {&device};
         const auto spec = make_spec(deployment, model, variants.front(), one);
         if (spec && spec->devices.front().total() <= budget_of(device) - used_bytes(state, device.id)) {
-          return "L5 " + name + " has " + std::to_string(settled) + " of " + std::to_string(deployment.replicas_min) + " replicas although one fits on " + device.id;
+          return "L5 " + name + " has " + std::to_string(settled) + " of " +
+                 std::to_string(wanted_replicas(state, deployment)) + " replicas although one fits on " +
+                 device.id;
         }
       }
     }
@@ -63,22 +73,28 @@ std::string World::not_converged() {
   for (const auto& node : nodes_) {
     const auto record = state.nodes.find(node->id());
     if (record == state.nodes.end() || !record->second.observed) return "L4 " + node->id() + " is not known";
-    if (state.detector.health(node->id()) != NodeHealth::kReady) return "L4 " + node->id() + " is heard and not ready";
+    if (state.detector.health(node->id()) != NodeHealth::kReady)
+      return "L4 " + node->id() + " is heard and not ready";
     const std::optional<NodeDesired>& has = node->desired();
     if (record->second.sent && (!has || has->version != record->second.sent->version)) {
       return "L1 " + node->id() + " has another document than the one that was sent";
     }
     for (const ReplicaStatus& status : node->observed().replicas) {
       const auto placement = state.placements.find(status.id);
-      if (placement == state.placements.end()) return "L1 " + node->id() + " runs " + status.id + ", which nobody wants";
-      if (status.state != ReplicaState::kReady) return "L1 " + status.id + " on " + node->id() + " is " + std::string(state_word(status.state)) + ": " + status.reason;
+      if (placement == state.placements.end())
+        return "L1 " + node->id() + " runs " + status.id + ", which nobody wants";
+      if (status.state != ReplicaState::kReady)
+        return "L1 " + status.id + " on " + node->id() + " is " + std::string(state_word(status.state)) +
+               ": " + status.reason;
     }
   }
   for (const auto& [id, placement] : state.placements) {
     if (placement.spec.draining) return "L1 " + id + " is being unloaded";
-    const auto node = std::ranges::find_if(nodes_, [&](const auto& each) { return each->id() == placement.node; });
+    const auto node =
+        std::ranges::find_if(nodes_, [&](const auto& each) { return each->id() == placement.node; });
     const NodeObserved seen = (*node)->observed();
-    const bool there = std::ranges::any_of(seen.replicas, [&, name = id](const ReplicaStatus& status) { return status.id == name; });
+    const bool there = std::ranges::any_of(
+        seen.replicas, [&, name = id](const ReplicaStatus& status) { return status.id == name; });
     if (!there) return "L1 " + id + " is placed on " + placement.node + ", which does not run it";
   }
   return misses_a_place(state);
@@ -87,8 +103,10 @@ std::string World::not_converged() {
 void World::judge_end() {
   const Controller* acting = leader();
   const bool may_lead = now() >= store_.refuses_until && now() >= store_.unknown_until;
-  if (acting != nullptr || !may_lead) leaderless_since_ms_ = -1;
-  else if (leaderless_since_ms_ < 0) leaderless_since_ms_ = now();
+  if (acting != nullptr || !may_lead)
+    leaderless_since_ms_ = -1;
+  else if (leaderless_since_ms_ < 0)
+    leaderless_since_ms_ = now();
   else if (now() - leaderless_since_ms_ > kLeaderLimitMs) {
     checks_.violate("L2", now(), "nobody leads for " + format_duration_ms(now() - leaderless_since_ms_));
     leaderless_since_ms_ = now();
@@ -98,10 +116,13 @@ void World::judge_end() {
   for (const auto& node : nodes_) {
     if (node->answers() && acting->state().detector.health(node->id()) != NodeHealth::kReady) unheard = true;
   }
-  if (!unheard) unheard_since_ms_ = -1;
-  else if (unheard_since_ms_ < 0) unheard_since_ms_ = now();
+  if (!unheard)
+    unheard_since_ms_ = -1;
+  else if (unheard_since_ms_ < 0)
+    unheard_since_ms_ = now();
   else if (now() - unheard_since_ms_ > 2 * kHeardLimitMs) {
-    checks_.violate("L4", now(), "a node is heard and not ready for " + format_duration_ms(now() - unheard_since_ms_));
+    checks_.violate("L4", now(),
+                    "a node is heard and not ready for " + format_duration_ms(now() - unheard_since_ms_));
     unheard_since_ms_ = now();
   }
   if (converged_ms_ < 0 && not_converged().empty()) {
@@ -115,7 +136,8 @@ bool World::all_ready() const {
     if (!controller->leads()) continue;
     for (const auto& [name, deployment] : controller->state().deployments) {
       const auto status = controller->state().status.find(name);
-      if (status == controller->state().status.end() || status->second.ready < deployment.replicas_min) return false;
+      if (status == controller->state().status.end() || status->second.ready < deployment.replicas_min)
+        return false;
     }
     return true;
   }

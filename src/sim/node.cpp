@@ -147,11 +147,13 @@ void Node::whole_report() {
   agent_later(kWholeReportMs, [this] { whole_report(); });
 }
 
-void Node::link_opened() { agent_later(0, [this] { send_observed(); }); }
+void Node::link_opened() {
+  agent_later(0, [this] { send_observed(); });
+}
 
 void Node::send_observed() {
   if (!linked) return;
-  const NodeObserved document = observed();
+  const auto document = std::make_shared<const NodeObserved>(observed());
   world_.send_up(*this, [document](Controller& controller) { controller.observed(document); });
 }
 
@@ -168,7 +170,8 @@ void Node::changed() {
 Bytes Node::held_on(const std::string& device) const {
   Bytes held = 0;
   for (const Engine& engine : engines_) {
-    for (const DeviceBytes& bytes : engine.spec.devices) held += bytes.device_id == device ? bytes.total() : 0;
+    for (const DeviceBytes& bytes : engine.spec.devices)
+      held += bytes.device_id == device ? bytes.total() : 0;
   }
   return held;
 }
@@ -182,7 +185,8 @@ NodeObserved Node::observed() const {
   if (desired_) out.applied = desired_->version;
   out.agent_version = "sim";
   out.devices = devices_;
-  for (Device& device : out.devices) device.free_bytes = std::max<Bytes>(0, device.vram_bytes - device.foreign_bytes - held_on(device.id));
+  for (Device& device : out.devices)
+    device.free_bytes = std::max<Bytes>(0, device.vram_bytes - device.foreign_bytes - held_on(device.id));
   for (const auto& [id, replica] : replicas_) {
     ReplicaStatus status;
     status.id = id;
@@ -193,7 +197,8 @@ NodeObserved Node::observed() const {
     status.pid = static_cast<std::int64_t>(replica.engine);
     status.slots = replica.spec.slots;
     status.restarts = replica.life.restarts();
-    if (status.state == ReplicaState::kReady || status.state == ReplicaState::kDraining) status.measured = replica.spec.devices;
+    if (status.state == ReplicaState::kReady || status.state == ReplicaState::kDraining)
+      status.measured = replica.spec.devices;
     out.replicas.push_back(std::move(status));
   }
   return out;
@@ -206,7 +211,8 @@ void Node::take_document(const NodeDesired& document, const Answer& answer) {
     }
     if (desired_ && document == *desired_) return answer(200, document.version);
     agent_later(world_.random().between(2, 25), [this, document, answer] {  // fsync
-      if (desired_ && document.version < desired_->version && world_.plant() != Plant::kAgentIgnoresVersions) {
+      if (desired_ && document.version < desired_->version &&
+          world_.plant() != Plant::kAgentIgnoresVersions) {
         return answer(409, desired_->version);
       }
       world_.checks().applied(id_, document.version, world_.now());
@@ -224,7 +230,8 @@ void Node::end_strangers() {
   for (const Engine& engine : engines_) {
     const auto wanted = std::ranges::find(desired_->replicas, engine.spec.id, &ReplicaSpec::id);
     const bool same = wanted != desired_->replicas.end() && same_process(*wanted, engine.spec);
-    if (!same && engine.alive) exit_later(engine.no, world_.random().between(50, 400), "no longer wanted", false);
+    if (!same && engine.alive)
+      exit_later(engine.no, world_.random().between(50, 400), "no longer wanted", false);
   }
 }
 
@@ -304,7 +311,9 @@ void Node::drive(const std::string& id, LifeEvent event, std::string detail) {
 std::optional<LifeAction> Node::perform(const std::string& id, Replica& replica, LifeAction action) {
   const std::int64_t now = world_.now();
   switch (action.what) {
-    case LifeDo::kWait: wait(id, replica, action); return std::nullopt;
+    case LifeDo::kWait:
+      wait(id, replica, action);
+      return std::nullopt;
     case LifeDo::kAskRoom: {
       auto [event, detail] = ask_room(replica.spec);
       return replica.life.resume(event, now, std::move(detail));
@@ -312,14 +321,16 @@ std::optional<LifeAction> Node::perform(const std::string& id, Replica& replica,
     case LifeDo::kStart:
       start_engine(id, replica);
       return replica.life.resume(LifeEvent::kTick, now);
-    case LifeDo::kProve: return replica.life.resume(LifeEvent::kProved, now);
+    case LifeDo::kProve:
+      return replica.life.resume(LifeEvent::kProved, now);
     case LifeDo::kCanary:
       agent_later(world_.random().between(20, 400), [this, id, no = replica.engine] { canary(id, no); });
       return replica.life.resume(LifeEvent::kTick, now);
     case LifeDo::kTerm: {
       const Engine* engine = find_engine(replica.engine);
       if (engine != nullptr) world_.gateway().broken(engine->requests, "cancelled by a stop");
-      if (engine != nullptr && !engine->stopped) exit_later(replica.engine, world_.random().between(30, 400), "stopped", false);
+      if (engine != nullptr && !engine->stopped)
+        exit_later(replica.engine, world_.random().between(30, 400), "stopped", false);
       return replica.life.resume(LifeEvent::kTick, now);
     }
     case LifeDo::kKill:
@@ -329,8 +340,10 @@ std::optional<LifeAction> Node::perform(const std::string& id, Replica& replica,
       std::erase_if(loading_, [&](const auto& entry) { return entry.second == id; });
       replica.releasing = true;
       const Engine* engine = find_engine(replica.engine);
-      if (engine == nullptr) release(id, replica.engine);
-      else agent_later(10'000, [this, id, no = replica.engine] { release(id, no); });
+      if (engine == nullptr)
+        release(id, replica.engine);
+      else
+        agent_later(10'000, [this, id, no = replica.engine] { release(id, no); });
       return std::nullopt;
     }
     case LifeDo::kEnd:
@@ -344,7 +357,8 @@ std::optional<LifeAction> Node::perform(const std::string& id, Replica& replica,
 
 void Node::wait(const std::string& id, Replica& replica, LifeAction action) {
   const ReplicaState state = replica.life.state();
-  if (state == ReplicaState::kReady) std::erase_if(loading_, [&](const auto& entry) { return entry.second == id; });
+  if (state == ReplicaState::kReady)
+    std::erase_if(loading_, [&](const auto& entry) { return entry.second == id; });
   if (state != ReplicaState::kDraining) replica.idle_told = false;
   const Engine* engine = find_engine(replica.engine);
   const bool idle = engine == nullptr || engine->requests.empty();
@@ -369,14 +383,16 @@ std::pair<LifeEvent, std::string> Node::ask_room(const ReplicaSpec& spec) {
   if (world_.plant() == Plant::kOverfillUnchecked) return {LifeEvent::kRoom, {}};
   for (const DeviceBytes& want : spec.devices) {
     const auto taken = loading_.find(want.device_id);
-    if (taken != loading_.end() && taken->second != spec.id) return {LifeEvent::kNotYet, taken->second + " is loading on " + want.device_id};
+    if (taken != loading_.end() && taken->second != spec.id)
+      return {LifeEvent::kNotYet, taken->second + " is loading on " + want.device_id};
   }
   for (const DeviceBytes& want : spec.devices) {
     const auto device = std::ranges::find(devices_, want.device_id, &Device::id);
     if (device == devices_.end()) return {LifeEvent::kUnfit, "this node has no device " + want.device_id};
     const Bytes free = device->vram_bytes - device->foreign_bytes - held_on(device->id);
     if (want.total() > free) {
-      return {LifeEvent::kNoRoom, "needs " + format_bytes(want.total()) + " on " + want.device_id + ", " + format_bytes(std::max<Bytes>(0, free)) + " free"};
+      return {LifeEvent::kNoRoom, "needs " + format_bytes(want.total()) + " on " + want.device_id + ", " +
+                                      format_bytes(std::max<Bytes>(0, free)) + " free"};
     }
   }
   for (const DeviceBytes& want : spec.devices) loading_[want.device_id] = spec.id;
@@ -399,7 +415,9 @@ void Node::start_engine(const std::string& id, Replica& replica) {
     const auto device = std::ranges::find(devices_, part.device_id, &Device::id);
     const Bytes held = held_on(part.device_id);
     if (device == devices_.end() || held > device->vram_bytes) {
-      world_.checks().violate("I3", world_.now(), "engines of ours hold " + format_bytes(held) + " on " + part.device_id + " with " + id);
+      world_.checks().violate(
+          "I3", world_.now(),
+          "engines of ours hold " + format_bytes(held) + " on " + part.device_id + " with " + id);
     }
   }
   std::int64_t load = 1000 + world_.random().between(0, 2000) + bytes / disk_bytes_per_ms_;
@@ -447,8 +465,10 @@ void Node::engine_exited(std::uint64_t no, const std::string& why, bool for_good
   engine->ready = false;
   const std::string id = engine->spec.id;
   world_.say(id_, id + ": engine " + std::to_string(no) + " is gone: " + why);
-  if (answers()) world_.gateway().broken(engine->requests, "the engine ended");
-  else world_.gateway().frozen(engine->requests);
+  if (answers())
+    world_.gateway().broken(engine->requests, "the engine ended");
+  else
+    world_.gateway().frozen(engine->requests);
   engine->requests.clear();
   world_.queue().after(world_.random().between(10, 300), [this, no] { memory_back(no); });
   if (!agent_) return;
@@ -490,7 +510,8 @@ Node::Engine* Node::engine_of(const std::string& replica) {
 
 // ---- requests -------------------------------------------------------------------------------------------
 
-Served Node::begin_request(const std::string& replica, std::uint64_t request, std::int64_t prompt, std::int64_t tokens) {
+Served Node::begin_request(const std::string& replica, std::uint64_t request, std::int64_t prompt,
+                           std::int64_t tokens) {
   const auto found = replicas_.find(replica);
   if (found == replicas_.end()) return Served::kUnknown;
   Engine* engine = find_engine(found->second.engine);
@@ -502,13 +523,17 @@ Served Node::begin_request(const std::string& replica, std::uint64_t request, st
   for (const DeviceBytes& part : engine->spec.devices) {
     bytes += part.weights;
     const auto device = std::ranges::find(devices_, part.device_id, &Device::id);
-    if (device != devices_.end() && (bandwidth == 0 || device->bandwidth_bytes_per_s < bandwidth)) bandwidth = device->bandwidth_bytes_per_s;
+    if (device != devices_.end() && (bandwidth == 0 || device->bandwidth_bytes_per_s < bandwidth))
+      bandwidth = device->bandwidth_bytes_per_s;
   }
-  // Assumed, not measured: decoding reads all weights per token at 0.6 of the bandwidth, a prompt goes 15 times faster.
+  // Assumed, not measured: decoding reads all weights per token at 0.6 of the bandwidth, a prompt goes 15
+  // times faster.
   const double decode = 0.6 * static_cast<double>(bandwidth) / static_cast<double>(std::max<Bytes>(bytes, 1));
-  const double alone_ms = 1000.0 / std::max(0.1, decode * batch_factor(static_cast<int>(engine->requests.size())));
+  const double alone_ms =
+      1000.0 / std::max(0.1, decode * batch_factor(static_cast<int>(engine->requests.size())));
   const double prefill_ms = 30 + static_cast<double>(prompt) * 1000.0 / (decode * 15);
-  world_.gateway().started(request, static_cast<std::int64_t>(prefill_ms), static_cast<std::int64_t>(alone_ms * static_cast<double>(tokens)));
+  world_.gateway().started(request, static_cast<std::int64_t>(prefill_ms),
+                           static_cast<std::int64_t>(alone_ms * static_cast<double>(tokens)));
   if (engine->stopped) world_.gateway().frozen(engine->requests);
   return Served::kAccepted;
 }
@@ -535,7 +560,9 @@ void Node::cut_healed() {
   for (const Engine& engine : engines_) resume_requests(engine);
 }
 
-void Node::freeze_requests(const Engine& engine) { world_.gateway().frozen(engine.requests); }
+void Node::freeze_requests(const Engine& engine) {
+  world_.gateway().frozen(engine.requests);
+}
 
 void Node::resume_requests(const Engine& engine) {
   if (engine.alive && !engine.stopped && answers() && !cut_up) world_.gateway().thawed(engine.requests);

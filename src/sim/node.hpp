@@ -1,8 +1,8 @@
 // A simulated machine: its power, its agent, its engines and their memory.
 //
-// The agent obeys documents as the real one does (persist, then act; older versions refused) and lets core/replica_life
-// decide what happens to each engine. Engines are processes: they outlive their agent, hold memory until the driver
-// gives it back, load for as long as their bytes take, hang, exit.
+// The agent obeys documents as the real one does (persist, then act; older versions refused) and lets
+// core/replica_life decide what happens to each engine. Engines are processes: they outlive their agent, hold
+// memory until the driver gives it back, load for as long as their bytes take, hang, exit.
 #pragma once
 #include <deque>
 #include <functional>
@@ -31,7 +31,7 @@ class Node {
   void kill_agent(std::int64_t restart_ms);
   void stop_agent();
   void continue_agent();
-  bool kill_engine();              // one at random; false when none runs
+  bool kill_engine();  // one at random; false when none runs
   bool stop_engine(std::int64_t for_ms);
   void steal(Bytes bytes);
   std::int64_t slow_load_until = 0, load_oom_until = 0, load_exit_until = 0, load_hang_until = 0;
@@ -45,7 +45,8 @@ class Node {
   void send_observed();
 
   // ---- requests
-  Served begin_request(const std::string& replica, std::uint64_t request, std::int64_t prompt, std::int64_t tokens);
+  Served begin_request(const std::string& replica, std::uint64_t request, std::int64_t prompt,
+                       std::int64_t tokens);
   void cancel_request(const std::string& replica, std::uint64_t request);
   void link_closed();  // its streams end
   void cut_healed();   // what stood still in the network goes on
@@ -89,7 +90,8 @@ class Node {
   };
 
   void start_agent();
-  void agent_later(std::int64_t delay_ms, std::function<void()> action);  // of this incarnation, not while stopped
+  void agent_later(std::int64_t delay_ms,
+                   std::function<void()> action);  // of this incarnation, not while stopped
   void heartbeat();
   void whole_report();
   void changed();

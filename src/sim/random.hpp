@@ -1,5 +1,5 @@
-// Draws of the simulator. Everything is built from core/prng.hpp with basic arithmetic alone, so that a seed means
-// the same run on every compiler and C library.
+// Draws of the simulator. Everything is built from core/prng.hpp with basic arithmetic alone, so that a seed
+// means the same run on every compiler and C library.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -9,7 +9,8 @@
 
 namespace aiv::sim {
 
-// Natural logarithm of x > 0: x = m * 2^e, ln m by the series of artanh. Error below 1e-12; same bits everywhere.
+// Natural logarithm of x > 0: x = m * 2^e, ln m by the series of artanh. Error below 1e-12; same bits
+// everywhere.
 inline double natural_log(double x) {
   int exponent = 0;
   double m = std::frexp(x, &exponent);  // exact: no rounding

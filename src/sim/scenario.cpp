@@ -24,17 +24,28 @@ struct Name {
   std::string_view text;
 };
 constexpr Name kNames[] = {
-    {FaultKind::kEngineKill, "engine_kill"},         {FaultKind::kEngineStop, "engine_stop"},
-    {FaultKind::kAgentKill, "agent_kill"},           {FaultKind::kAgentStop, "agent_stop"},
-    {FaultKind::kNodeKill, "node_kill"},             {FaultKind::kNodeCut, "node_cut"},
-    {FaultKind::kOneWayCut, "one_way_cut"},          {FaultKind::kSlowNetwork, "slow_network"},
-    {FaultKind::kSlowLoad, "slow_load"},             {FaultKind::kLoadOom, "load_oom"},
-    {FaultKind::kLoadExit, "load_exit"},             {FaultKind::kLoadHang, "load_hang"},
-    {FaultKind::kMemoryStolen, "memory_stolen"},     {FaultKind::kControllerKill, "controller_kill"},
-    {FaultKind::kControllerStop, "controller_stop"}, {FaultKind::kControllerSplit, "controller_split"},
-    {FaultKind::kGatewayKill, "gateway_kill"},       {FaultKind::kStoreLeader, "store_leader"},
-    {FaultKind::kDiskFull, "disk_full"},             {FaultKind::kMassCut, "mass_cut"},
-    {FaultKind::kStaleDocuments, "stale_documents"}, {FaultKind::kDrain, "drain"},
+    {FaultKind::kEngineKill, "engine_kill"},
+    {FaultKind::kEngineStop, "engine_stop"},
+    {FaultKind::kAgentKill, "agent_kill"},
+    {FaultKind::kAgentStop, "agent_stop"},
+    {FaultKind::kNodeKill, "node_kill"},
+    {FaultKind::kNodeCut, "node_cut"},
+    {FaultKind::kOneWayCut, "one_way_cut"},
+    {FaultKind::kSlowNetwork, "slow_network"},
+    {FaultKind::kSlowLoad, "slow_load"},
+    {FaultKind::kLoadOom, "load_oom"},
+    {FaultKind::kLoadExit, "load_exit"},
+    {FaultKind::kLoadHang, "load_hang"},
+    {FaultKind::kMemoryStolen, "memory_stolen"},
+    {FaultKind::kControllerKill, "controller_kill"},
+    {FaultKind::kControllerStop, "controller_stop"},
+    {FaultKind::kControllerSplit, "controller_split"},
+    {FaultKind::kGatewayKill, "gateway_kill"},
+    {FaultKind::kStoreLeader, "store_leader"},
+    {FaultKind::kDiskFull, "disk_full"},
+    {FaultKind::kMassCut, "mass_cut"},
+    {FaultKind::kStaleDocuments, "stale_documents"},
+    {FaultKind::kDrain, "drain"},
 };
 
 std::optional<FaultKind> kind_of(std::string_view text) {
@@ -64,7 +75,8 @@ class Table {
     if (node == nullptr) return;
     const auto value = node->value<std::int64_t>();
     if (!value || !node->is_integer() || *value < low || *value > high) {
-      return refuse(*node, key, "must be an integer from " + std::to_string(low) + " to " + std::to_string(high));
+      return refuse(*node, key,
+                    "must be an integer from " + std::to_string(low) + " to " + std::to_string(high));
     }
     out = static_cast<int>(*value);
   }
@@ -83,24 +95,29 @@ class Table {
   void duration(std::string_view key, std::int64_t& out, std::int64_t low, std::int64_t high) {
     const toml::node* node = find(key);
     if (node == nullptr) return;
-    const auto value = node->is_string() ? parse_duration_ms(*node->value<std::string>()) : Result<std::int64_t>(-1);
+    const auto value =
+        node->is_string() ? parse_duration_ms(*node->value<std::string>()) : Result<std::int64_t>(-1);
     if (!value || *value < low || *value > high) {
-      return refuse(*node, key, "must be a time like \"90s\", \"5m\" or \"6h\", at most " + format_duration_ms(high));
+      return refuse(*node, key,
+                    "must be a time like \"90s\", \"5m\" or \"6h\", at most " + format_duration_ms(high));
     }
     out = *value;
   }
   void bytes(std::string_view key, Bytes& out) {
     const toml::node* node = find(key);
     if (node == nullptr) return;
-    const auto value = node->is_string() ? parse_bytes(*node->value<std::string>()) : Result<std::int64_t>(-1);
-    if (!value || *value < 0 || *value > (std::int64_t{1} << 50)) return refuse(*node, key, "must be a size like \"4GiB\"");
+    const auto value =
+        node->is_string() ? parse_bytes(*node->value<std::string>()) : Result<std::int64_t>(-1);
+    if (!value || *value < 0 || *value > (std::int64_t{1} << 50))
+      return refuse(*node, key, "must be a size like \"4GiB\"");
     out = *value;
   }
   void texts(std::string_view key, std::vector<std::string>& out) {
     const toml::node* node = find(key);
     if (node == nullptr) return;
     const toml::array* list = node->as_array();
-    if (list == nullptr || list->empty() || list->size() > 1000) return refuse(*node, key, "must be a list of 1 to 1000 texts");
+    if (list == nullptr || list->empty() || list->size() > 1000)
+      return refuse(*node, key, "must be a list of 1 to 1000 texts");
     out.clear();
     for (const toml::node& entry : *list) {
       if (!entry.is_string()) return refuse(entry, key, "must be a list of texts");
@@ -133,7 +150,8 @@ class Table {
       if (first == nullptr || key.source().begin.line < first->source().begin.line) first = &key;
     }
     if (first == nullptr) return std::nullopt;
-    return Error{ErrorCode::kInvalidArgument, path_ + printable(first->str(), 60) + ": is not a key of a scenario",
+    return Error{ErrorCode::kInvalidArgument,
+                 path_ + printable(first->str(), 60) + ": is not a key of a scenario",
                  file_ + ":" + std::to_string(first->source().begin.line)};
   }
   const toml::table& raw() const { return table_; }
@@ -162,17 +180,26 @@ std::optional<Error> read_cluster(const toml::table& raw, const std::string& fil
   Table table(raw, "cluster.", file);
   table.integer("servers", out.servers, 1, 7);
   table.text("store", out.store);
-  if (out.store != "sqlite" && out.store != "etcd") table.refuse(raw, "store", "must be \"sqlite\" or \"etcd\"");
+  if (out.store != "sqlite" && out.store != "etcd")
+    table.refuse(raw, "store", "must be \"sqlite\" or \"etcd\"");
   table.integer("nodes", out.nodes, 1, 1000);
   table.texts("gpus", out.gpus);
   table.integer("models", out.models, 1, 1000);
+  table.integer("first_model", out.first_model, 0, 1000);
   table.integer("spare_replicas", out.spare_replicas, 0, 7);
+  table.integer("slots", out.slots, 0, 64);
+  table.integer("replicas_min", out.replicas_min, 0, 100);
+  table.integer("replicas_max", out.replicas_max, 0, 100);
+  if ((out.replicas_min < 0) != (out.replicas_max < 0))
+    table.refuse(raw, "replicas_max", "goes together with replicas_min");
+  if (out.replicas_max < out.replicas_min) table.refuse(raw, "replicas_max", "is below replicas_min");
   return table.finish();
 }
 
 std::optional<Error> read_load(const toml::table& raw, const std::string& file, Scenario& out) {
   Table table(raw, "load.", file);
   table.number("rps", out.rps, 0, 10'000);
+  table.number("noise", out.noise, 0, 1);
   table.integer("mean_tokens", out.mean_tokens, 1, 100'000);
   table.integer("mean_prompt", out.mean_prompt, 1, 100'000);
   table.duration("ttft", out.ttft_ms, 1, 3'600'000);
@@ -191,7 +218,8 @@ std::optional<Error> read_faults(const toml::table& raw, const std::string& file
     for (const auto& [key, node] : *mix) {
       const auto kind = kind_of(key.str());
       if (!kind) {
-        return Error{ErrorCode::kInvalidArgument, "faults.mix." + printable(key.str(), 60) + ": is not a kind of fault",
+        return Error{ErrorCode::kInvalidArgument,
+                     "faults.mix." + printable(key.str(), 60) + ": is not a kind of fault",
                      file + ":" + std::to_string(key.source().begin.line)};
       }
       const auto weight = node.value<std::int64_t>();
@@ -206,12 +234,14 @@ std::optional<Error> read_faults(const toml::table& raw, const std::string& file
   int sum = 0;
   for (const auto& [kind, weight] : out.mix) sum += weight > 0 ? 1 : 0;
   if (!error && out.faults_per_hour > 0 && sum == 0) {
-    error = Error{ErrorCode::kInvalidArgument, "faults.mix: names no kind of fault", file + ":" + std::to_string(raw.source().begin.line)};
+    error = Error{ErrorCode::kInvalidArgument, "faults.mix: names no kind of fault",
+                  file + ":" + std::to_string(raw.source().begin.line)};
   }
   return error;
 }
 
-std::optional<Error> read_fault(const toml::table& raw, std::size_t index, const std::string& file, Scenario& out) {
+std::optional<Error> read_fault(const toml::table& raw, std::size_t index, const std::string& file,
+                                Scenario& out) {
   Table table(raw, "fault[" + std::to_string(index) + "].", file);
   ScheduledFault fault;
   std::string kind;
@@ -224,12 +254,46 @@ std::optional<Error> read_fault(const toml::table& raw, std::size_t index, const
   const auto known = kind_of(kind);
   if (!known) table.refuse(raw, "kind", "is not a kind of fault: \"" + printable(kind, 60) + "\"");
   const std::string number = fault.target.starts_with('n') ? fault.target.substr(1) : "";
-  const bool digits = !number.empty() && number.size() <= 4 && std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; });
-  if (!fault.target.empty() && (!digits || std::atoi(number.c_str()) < 1 || std::atoi(number.c_str()) > out.nodes)) {
+  const bool digits = !number.empty() && number.size() <= 4 &&
+                      std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; });
+  if (!fault.target.empty() &&
+      (!digits || std::atoi(number.c_str()) < 1 || std::atoi(number.c_str()) > out.nodes)) {
     table.refuse(raw, "target", "is not a node (n1 to n" + std::to_string(out.nodes) + ")");
   }
   if (known) fault.kind = *known;
   out.faults.push_back(fault);
+  return table.finish();
+}
+
+std::optional<Error> read_phases(const toml::array& list, const std::string& file, Scenario& out) {
+  std::size_t index = 0;
+  for (const toml::node& entry : list) {
+    const std::string path = "phase[" + std::to_string(index++) + "]";
+    const std::string where = file + ":" + std::to_string(entry.source().begin.line);
+    if (!entry.is_table())
+      return Error{ErrorCode::kInvalidArgument, path + ": must be a table { ... }", where};
+    if (index > 10'000) return Error{ErrorCode::kInvalidArgument, path + ": more than 10000 phases", where};
+    Table table(*entry.as_table(), path + ".", file);
+    LoadPhase phase;
+    table.duration("at", phase.at_ms, 0, 366 * kDayMs);
+    table.integer("model", phase.model, 0, out.models);
+    table.number("rps", phase.rps, 0, 10'000);
+    out.phases.push_back(phase);
+    if (auto error = table.finish()) return error;
+  }
+  return std::nullopt;
+}
+
+std::optional<Error> read_expectation(const toml::table& raw, const std::string& file, Expectation& out) {
+  Table table(raw, "expect.", file);
+  table.duration("from", out.from_ms, 0, 366 * kDayMs);
+  table.integer("moves_max", out.moves_max, 0, 1'000'000);
+  table.integer("moves_min", out.moves_min, 0, 1'000'000);
+  table.integer("scaled_max", out.scaled_max, 0, 1'000'000);
+  table.integer("scaled_min", out.scaled_min, 0, 1'000'000);
+  table.integer("evicted_max", out.evicted_max, 0, 1'000'000);
+  table.integer("evicted_min", out.evicted_min, 0, 1'000'000);
+  table.number("good_min", out.good_min, 0, 1);
   return table.finish();
 }
 
@@ -239,6 +303,12 @@ std::optional<Error> read_rest(Table& top, const std::string& file, Scenario& ou
     table.duration("duration", out.duration_ms, 1000, 366 * kDayMs);
     table.duration("settle", out.settle_ms, 0, kDayMs);
     if (auto error = table.finish()) return error;
+  }
+  if (const toml::array* list = top.list("phase")) {
+    if (auto error = read_phases(*list, file, out)) return error;
+  }
+  if (const toml::table* raw = top.table("expect")) {
+    if (auto error = read_expectation(*raw, file, out.expect)) return error;
   }
   if (const toml::table* raw = top.table("network")) {
     Table table(*raw, "network.", file);
@@ -302,7 +372,8 @@ Result<Scenario> parse_scenario(std::string_view text, const std::string& name) 
   const toml::table* cluster = top.table("cluster");
   if (cluster == nullptr) {
     auto error = top.finish();
-    return error ? std::unexpected(*error) : fail(ErrorCode::kInvalidArgument, "cluster: is missing", name + ":1");
+    return error ? std::unexpected(*error)
+                 : fail(ErrorCode::kInvalidArgument, "cluster: is missing", name + ":1");
   }
   if (auto error = read_cluster(*cluster, name, out)) return std::unexpected(*error);
   if (const toml::table* raw = top.table("load")) {

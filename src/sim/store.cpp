@@ -5,8 +5,8 @@
 namespace aiv::sim {
 
 std::string row_of(const Deployment& deployment) {
-  return deployment.model + " x" + std::to_string(deployment.replicas_min) + " ctx " + std::to_string(deployment.ctx) +
-         " generation " + std::to_string(deployment.generation);
+  return deployment.model + " x" + std::to_string(deployment.replicas_min) + " ctx " +
+         std::to_string(deployment.ctx) + " generation " + std::to_string(deployment.generation);
 }
 
 void Store::txn(std::int64_t epoch, Change change, Done done) {
@@ -18,21 +18,23 @@ void Store::txn(std::int64_t epoch, Change change, Done done) {
   // A store without a leader: the write may be lost, or done while nobody hears of it.
   const bool unknown = now < unknown_until;
   const bool lost = unknown && world_.random().chance(0.5);
-  world_.queue().after(world_.random().between(1, 12), [this, epoch, change = std::move(change), done, unknown, lost] {
-    if (!lost) {
-      if (epoch != state_.epoch && world_.plant() != Plant::kStoreWithoutFence) {
-        if (!unknown) return done(Outcome::kFenced);
-      } else {
-        world_.checks().write_accepted(epoch, world_.now());
-        change(state_);
-        std::map<std::string, std::string> rows;
-        for (const auto& [name, deployment] : state_.deployments) rows[name] = row_of(deployment);
-        world_.checks().stored(rows, world_.now());
-      }
-    }
-    if (!unknown) return done(Outcome::kCommitted);
-    world_.queue().after(300, [done] { done(Outcome::kUnknown); });
-  });
+  world_.queue().after(world_.random().between(1, 12),
+                       [this, epoch, change = std::move(change), done, unknown, lost] {
+                         if (!lost) {
+                           if (epoch != state_.epoch && world_.plant() != Plant::kStoreWithoutFence) {
+                             if (!unknown) return done(Outcome::kFenced);
+                           } else {
+                             world_.checks().write_accepted(epoch, world_.now());
+                             change(state_);
+                             std::map<std::string, std::string> rows;
+                             for (const auto& [name, deployment] : state_.deployments)
+                               rows[name] = row_of(deployment);
+                             world_.checks().stored(rows, world_.now());
+                           }
+                         }
+                         if (!unknown) return done(Outcome::kCommitted);
+                         world_.queue().after(300, [done] { done(Outcome::kUnknown); });
+                       });
 }
 
 void Store::take_lead(const std::string& holder, std::function<void(std::int64_t epoch)> done) {

@@ -1,5 +1,5 @@
-// A whole cluster under a virtual clock: nodes, network, store, controllers, a gateway, clients, operators, and faults,
-// all drawn from one seed. The same scenario, seed and version give the same run, event by event.
+// A whole cluster under a virtual clock: nodes, network, store, controllers, a gateway, clients, operators,
+// and faults, all drawn from one seed. The same scenario, seed and version give the same run, event by event.
 #pragma once
 #include <functional>
 #include <map>
@@ -32,12 +32,15 @@ enum class Plant {
   kResendFromStart,         // I6
   kLoseRequest,             // L3
   kAgentForgets,            // L1, L5
-  kControllerMute           // L1, L5
+  kControllerMute,          // L1, L5
+  kEvictBusy,               // I9: the gateway's counts of running requests do not arrive
+  kScaleDeaf,               // L6: no counts arrive at all
+  kScaleNervous             // L6: an autoscaler without hysteresis
 };
 
 struct Times {
   std::vector<std::int64_t> route_gone_ms;  // from a node's loss to the table that leaves it out
-  std::vector<std::int64_t> replaced_ms;    // from a node's loss until every deployment has what it wants again
+  std::vector<std::int64_t> replaced_ms;  // from a node's loss until every deployment has what it wants again
 };
 
 struct RunResult {
@@ -46,6 +49,8 @@ struct RunResult {
   std::int64_t faults = 0;
   std::int64_t admin_writes = 0;
   std::int64_t decisions = 0;
+  std::int64_t moves = 0, scaled = 0,
+               evicted = 0;  // replicas placed, autoscaler's decisions, evictions after the first loads
   RequestCounts requests;
   double worst_window = 1;
   std::vector<Violation> violations;
@@ -59,6 +64,8 @@ struct RunResult {
 class World {
  public:
   World(Scenario scenario, std::uint64_t seed, EventLog::Sink sink = {}, Plant plant = Plant::kNone);
+  // The run may end before its time is over, once all has been as wanted for `ms` after the faults stopped.
+  void end_when_calm_for(std::int64_t ms) { calm_ms_ = ms; }
   // Errors: a scenario whose devices or trace cannot be read.
   Result<RunResult> run();
 
@@ -76,6 +83,7 @@ class World {
   std::uint64_t next_no() { return next_no_++; }
   void say(const std::string& who, const std::string& what) { log_.line(now(), who, what); }
   void told(const Controller& controller, const command::Tell& words);
+  [[nodiscard]] bool elastic() const { return scenario_.replicas_max > scenario_.replicas_min; }
   [[nodiscard]] std::int64_t gateway_back_ms() const { return gateway_back_ms_; }
 
   // ---- network
@@ -90,7 +98,19 @@ class World {
   Result<> build();
   Result<> read_trace();
   void start_clients();
-  void next_request();
+  struct Rate {
+    double rps = 0;
+    std::uint64_t generation = 0;
+    std::int64_t minute = -1;
+    double noise = 1;
+  };
+  void next_request(int model, std::uint64_t generation);
+  void request_for(const std::string& name);
+  std::string draw_model(int model);
+  double noise_now(Rate& rate);
+  void count_load(int turn);
+  void evicted(const std::string& replica);
+  void judge_expectations();
   void housekeeping();
   // ---- faults.cpp
   void schedule_faults();
@@ -108,7 +128,8 @@ class World {
   void heal_all();
   // ---- operators.cpp
   void next_admin();
-  void admin_change(const std::string& words, Store::Change change, std::vector<Event> events, const std::string& key, const std::string& value);
+  void admin_change(const std::string& words, Store::Change change, std::vector<Event> events,
+                    const std::string& key, const std::string& value);
   void scale_deployment();
   void change_deployment();
   void recreate_deployment();
@@ -143,9 +164,12 @@ class World {
   std::int64_t unheard_since_ms_ = -1;
   std::int64_t healed_ms_ = -1;
   std::int64_t converged_ms_ = -1;
+  std::int64_t calm_ms_ = 0;  // 0: the whole time
   std::int64_t next_generation_ = 2;
   std::vector<std::pair<std::int64_t, std::int64_t>> lengths_;  // prompt, answer: from a trace
   std::size_t next_length_ = 0;
+  std::map<int, Rate> rates_;                          // by model, of the phases
+  std::int64_t moves_ = 0, scaled_ = 0, evicted_ = 0;  // since the clients started
   std::vector<NodeDesired> old_documents_;
   std::vector<RouteTable> old_tables_;
   struct Loss {

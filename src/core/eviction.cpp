@@ -1,0 +1,106 @@
+#include "core/eviction.hpp"
+
+#include <algorithm>
+#include <tuple>
+
+namespace aiv {
+
+namespace {
+
+struct Set {
+  std::int64_t loss = 0;
+  std::size_t count = 0;
+  Bytes freed = 0;
+  std::uint32_t mask = 0;
+  // Less loss, then fewer replicas, then fewer bytes; the mask makes the choice definite.
+  friend bool operator<(const Set& a, const Set& b) {
+    return std::tie(a.loss, a.count, a.freed, a.mask) < std::tie(b.loss, b.count, b.freed, b.mask);
+  }
+};
+
+Bytes bytes_on(const EvictionCandidate& candidate, const std::string& device) {
+  const auto found = candidate.bytes.find(device);
+  return found == candidate.bytes.end() ? 0 : found->second;
+}
+
+// The candidates of one device that are least worth, at most kEvictionExactMax.
+std::vector<const EvictionCandidate*> candidates_on(const EvictionInput& input, const std::string& device) {
+  std::vector<const EvictionCandidate*> out;
+  for (const EvictionCandidate& candidate : input.candidates) {
+    if (bytes_on(candidate, device) > 0) out.push_back(&candidate);
+  }
+  std::ranges::sort(out, [](const EvictionCandidate* a, const EvictionCandidate* b) {
+    const std::int64_t worth_a = worth_of(*a);
+    const std::int64_t worth_b = worth_of(*b);
+    return worth_a != worth_b ? worth_a < worth_b : a->replica < b->replica;
+  });
+  if (out.size() > kEvictionExactMax) out.resize(kEvictionExactMax);
+  return out;
+}
+
+// Nothing if a deployment would lose more than it has to spare.
+std::optional<Set> set_of(std::uint32_t mask, const std::vector<const EvictionCandidate*>& candidates,
+                          const std::string& device, const std::map<std::string, int>& spare) {
+  Set set;
+  set.mask = mask;
+  std::map<std::string, int> lost;
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    if ((mask & (1U << i)) == 0) continue;
+    const EvictionCandidate& candidate = *candidates[i];
+    const auto may = spare.find(candidate.deployment);
+    if (may == spare.end() || ++lost[candidate.deployment] > may->second) return std::nullopt;
+    set.loss += worth_of(candidate);
+    set.freed += bytes_on(candidate, device);
+    ++set.count;
+  }
+  return set;
+}
+
+std::optional<Eviction> clear_device(const EvictionInput& input, const EvictionDevice& device) {
+  const Bytes missing = device.needed_bytes - device.free_bytes;
+  const auto candidates = candidates_on(input, device.id);
+  std::optional<Set> best;
+  for (std::uint32_t mask = 1; mask < (1U << candidates.size()); ++mask) {
+    const auto set = set_of(mask, candidates, device.id, input.spare);
+    if (set && set->freed >= missing && (!best || *set < *best)) best = set;
+  }
+  if (!best) return std::nullopt;
+  Eviction out;
+  out.device = device.id;
+  out.freed_bytes = best->freed;
+  out.loss = best->loss;
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    if ((best->mask & (1U << i)) != 0) out.replicas.push_back(candidates[i]->replica);
+  }
+  std::ranges::sort(out.replicas);
+  return out;
+}
+
+}  // namespace
+
+std::int64_t worth_of(const EvictionCandidate& candidate) {
+  // Bounded so that the product of three and a sum of twelve stay far below 2^63.
+  const std::int64_t weight = std::clamp<std::int64_t>(candidate.weight, 1, 1'000'000);
+  const std::int64_t reload = std::clamp<std::int64_t>(candidate.reload_ms, 1, 3'600'000);
+  return weight * std::clamp<std::int64_t>(candidate.reuse_permille, 1, 1000) * reload / 1000;
+}
+
+std::optional<Eviction> choose_evictions(const EvictionInput& input) {
+  for (const EvictionDevice& device : input.devices) {
+    if (device.needed_bytes > 0 && device.free_bytes >= device.needed_bytes)
+      return Eviction{device.id, {}, 0, 0};
+  }
+  std::optional<Eviction> best;
+  for (const EvictionDevice& device : input.devices) {
+    if (device.needed_bytes <= 0) continue;
+    auto eviction = clear_device(input, device);
+    if (!eviction) continue;
+    const auto key = [](const Eviction& e) {
+      return std::tuple(e.loss, e.replicas.size(), e.freed_bytes, e.device);
+    };
+    if (!best || key(*eviction) < key(*best)) best = std::move(eviction);
+  }
+  return best;
+}
+
+}  // namespace aiv

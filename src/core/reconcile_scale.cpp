@@ -1,0 +1,229 @@
+// Step 6 of core/reconcile.hpp: how many replicas are wanted, and room for one that is waited for.
+#include <algorithm>
+
+#include "base/units.hpp"
+#include "core/eviction.hpp"
+#include "core/footprint.hpp"
+#include "core/reconcile_parts.hpp"
+
+namespace aiv {
+
+namespace reconcile {
+namespace {
+
+constexpr std::int64_t kLoadTimeMaxMs = 3'600'000;
+
+bool is_elastic(const Deployment& deployment) {
+  return deployment.replicas_max > deployment.replicas_min;
+}
+
+// Replicas that stay where they are: neither going nor about to.
+int settled_of(const ControllerState& state, const std::string& deployment) {
+  return static_cast<int>(std::ranges::count_if(state.placements, [&](const auto& entry) {
+    return entry.second.spec.deployment == deployment && !entry.second.spec.draining &&
+           !is_leaving(state, entry.second);
+  }));
+}
+
+int slots_of(const ControllerState& state, const Deployment& deployment) {
+  for (const auto& [id, placement] : state.placements) {
+    if (placement.spec.deployment == deployment.name && !placement.spec.draining) return placement.spec.slots;
+  }
+  return deployment.slots > 0 ? deployment.slots : kDefaultSlots;
+}
+
+// It must have one more replica and has no place for it.
+bool lacks_room(const ControllerState& state, const Deployment& deployment) {
+  const int settled = settled_of(state, deployment.name);
+  if (settled >= wanted_replicas(state, deployment)) return false;
+  if (settled < deployment.replicas_min) return true;
+  const auto scale = state.scale.find(deployment.name);
+  return settled == 0 && scale != state.scale.end() && scale->second.demand.waiting() > 0;
+}
+
+bool memory_wanted_by_others(const ControllerState& state, const std::string& name) {
+  return std::ranges::any_of(state.deployments, [&](const auto& entry) {
+    return entry.first != name && state.unplaced.contains(entry.first) && lacks_room(state, entry.second);
+  });
+}
+
+bool is_fresh(const ControllerState& state, const ScaleState& scale, std::int64_t now_ms) {
+  return scale.heard_ms >= 0 && now_ms - scale.heard_ms <= state.settings.load_fresh_ms;
+}
+
+// Nothing when the replica may not be unloaded for another.
+std::optional<EvictionCandidate> candidate_of(const ControllerState& state, const Placement& placement,
+                                              std::int64_t now_ms) {
+  const auto deployment = state.deployments.find(placement.spec.deployment);
+  const auto scale = state.scale.find(placement.spec.deployment);
+  if (deployment == state.deployments.end() || scale == state.scale.end()) return std::nullopt;
+  if (deployment->second.pinned || !is_fresh(state, scale->second, now_ms)) return std::nullopt;
+  if (is_leaving(state, placement) || !is_ready(state, placement)) return std::nullopt;
+  const auto ready_since = state.ready_since_ms.find(placement.spec.id);
+  if (ready_since == state.ready_since_ms.end()) return std::nullopt;
+  if (now_ms - ready_since->second < state.settings.evict_ready_ms) return std::nullopt;
+  const auto running = scale->second.running.find(placement.spec.id);
+  if (running != scale->second.running.end() && running->second > 0) return std::nullopt;
+  EvictionCandidate out;
+  out.replica = placement.spec.id;
+  out.deployment = placement.spec.deployment;
+  for (const DeviceBytes& part : placement.spec.devices) out.bytes[part.device_id] += part.total();
+  out.idle_ms = scale->second.demand.idle_ms(now_ms);
+  out.reuse_permille =
+      scale->second.demand.gaps().reuse_permille(out.idle_ms, state.settings.evict_horizon_ms);
+  out.reload_ms = scale->second.load_ms;
+  return out;
+}
+
+// How many replicas it may lose: down to its floor, which is one at least while it is not idle.
+int spare_of(const ControllerState& state, const Deployment& deployment, const ScaleState& scale,
+             std::int64_t now_ms) {
+  const bool idle = scale.demand.idle_ms(now_ms) >= state.settings.evict_idle_ms;
+  const int floor = std::max(deployment.replicas_min, idle ? 0 : 1);
+  return std::max(0, settled_of(state, deployment.name) - floor);
+}
+
+Bytes on_its_way_back(const ControllerState& state, const std::string& device) {
+  Bytes bytes = 0;
+  for (const auto& [id, placement] : state.placements) {
+    if (!placement.spec.draining) continue;
+    for (const DeviceBytes& part : placement.spec.devices)
+      bytes += part.device_id == device ? part.total() : 0;
+  }
+  return bytes;
+}
+
+EvictionInput eviction_input(const ControllerState& state, const Deployment& deployment,
+                             const ModelRecord& model, std::int64_t now_ms) {
+  EvictionInput input;
+  const auto variants = variants_of(deployment, model);
+  const auto excluded = excluded_nodes(state, deployment.name, now_ms);
+  for (const auto& [id, node] : state.nodes) {
+    if (!node.observed || plan_state(state, node) != NodePlanState::kSchedulable || excluded.contains(id))
+      continue;
+    const bool there = std::ranges::any_of(state.placements, [&, name = id](const auto& entry) {
+      return entry.second.node == name && entry.second.spec.deployment == deployment.name;
+    });
+    if (there) continue;
+    for (const Device& device : node.observed->devices) {
+      if (!device.refused.empty() || !can_run(model, device)) continue;
+      const Device* one[] = {&device};
+      const auto spec = make_spec(deployment, model, variants.front(), one);
+      if (!spec || spec->devices.front().total() > budget_of(device)) continue;
+      input.devices.push_back(
+          {device.id, id,
+           budget_of(device) - used_bytes(state, device.id) + on_its_way_back(state, device.id),
+           spec->devices.front().total()});
+    }
+  }
+  for (const auto& [id, placement] : state.placements) {
+    if (auto candidate = candidate_of(state, placement, now_ms))
+      input.candidates.push_back(*std::move(candidate));
+  }
+  for (const auto& [name, scale] : state.scale) {
+    const auto found = state.deployments.find(name);
+    if (found != state.deployments.end()) input.spare[name] = spare_of(state, found->second, scale, now_ms);
+  }
+  input.spare.erase(deployment.name);
+  return input;
+}
+
+void evict(Work& work, const Eviction& eviction, const EvictionInput& input, const Deployment& beneficiary) {
+  ControllerState& state = work.state;
+  const auto asking = state.scale.find(beneficiary.name);
+  const int waiting = asking == state.scale.end() ? 0 : asking->second.demand.waiting();
+  for (const std::string& id : eviction.replicas) {
+    Placement& placement = state.placements.at(id);
+    const auto candidate = std::ranges::find(input.candidates, id, &EvictionCandidate::replica);
+    ScaleState& scale = state.scale[placement.spec.deployment];
+    const Deployment& loser = state.deployments.at(placement.spec.deployment);
+    scale.memory.wanted = std::max(loser.replicas_min, wanted_replicas(state, loser) - 1);
+    scale.memory.moved_ms = work.now.steady_ms;
+    retire(work, placement, "replica.evicted",
+           "idle for " + format_duration_ms(candidate->idle_ms) + ", asked for again within " +
+               format_duration_ms(state.settings.evict_horizon_ms) + " with a chance of " +
+               std::to_string(candidate->reuse_permille / 10) + " %, loads in " +
+               format_duration_ms(candidate->reload_ms) + ": its " +
+               format_bytes(candidate->bytes.at(eviction.device)) + " on " + eviction.device +
+               " make room for " + beneficiary.name +
+               (waiting > 0 ? ", which " + std::to_string(waiting) + " requests wait for"
+                            : ", which has too few replicas"));
+  }
+}
+
+}  // namespace
+
+void begin_scale(ControllerState& state) {
+  for (const auto& [name, deployment] : state.deployments) {
+    if (is_elastic(deployment)) state.scale[name].memory.wanted = settled_of(state, name);
+  }
+}
+
+void learn_load_time(ControllerState& state, const std::string& deployment, std::int64_t took_ms) {
+  std::int64_t& load_ms = state.scale[deployment].load_ms;
+  load_ms = (3 * load_ms + std::clamp<std::int64_t>(took_ms, 0, kLoadTimeMaxMs)) / 4;
+}
+
+void on_load(Work& work, const event::Load& load) {
+  ControllerState& state = work.state;
+  for (const LoadSample& sample : load.samples) {
+    const auto deployment = state.deployments.find(sample.deployment);
+    if (deployment == state.deployments.end()) continue;
+    ScaleState& scale = state.scale[sample.deployment];
+    scale.demand.observe(sample, work.now.steady_ms);
+    scale.heard_ms = work.now.steady_ms;
+    scale.running.clear();
+    for (const ReplicaLoad& replica : sample.replicas) scale.running[replica.replica] = replica.running;
+    if (!is_elastic(deployment->second)) continue;
+    // Until the window is over what is there is not known; without writes nothing can be done about it.
+    if (state.observing || state.frozen_writes) continue;
+    ScaleFacts facts;
+    facts.placed = settled_of(state, sample.deployment);
+    facts.min = deployment->second.replicas_min;
+    if (deployment->second.pinned && facts.placed > 0) facts.min = std::max(1, facts.min);
+    facts.max = deployment->second.replicas_max;
+    facts.slots = slots_of(state, deployment->second);
+    facts.load_ms = scale.load_ms;
+    facts.memory_wanted = memory_wanted_by_others(state, sample.deployment);
+    const ScaleDecision decision =
+        decide_scale(state.settings.autoscale, facts, scale.demand, work.now.steady_ms, scale.memory);
+    if (decision.reason.empty()) continue;
+    work.tell("deployment.scaled", "deployment/" + sample.deployment, decision.reason);
+    state.dirty = state.touched = true;
+  }
+  // Somebody waits for room: what was busy a second ago may be idle now.
+  for (const auto& [name, deployment] : state.deployments) {
+    if (state.unplaced.contains(name) && lacks_room(state, deployment)) state.touched = true;
+  }
+}
+
+void make_room(Work& work) {
+  ControllerState& state = work.state;
+  std::vector<std::string> asking;
+  for (const auto& [name, deployment] : state.deployments) {
+    if (state.unplaced.contains(name) && lacks_room(state, deployment)) asking.push_back(name);
+  }
+  // One at a time: what is unloaded for the first may be what the second needs too.
+  for (const std::string& name : asking) {
+    const Deployment& deployment = state.deployments.at(name);
+    const auto model = state.models.find(deployment.model);
+    if (model == state.models.end() || !model->second.error.empty()) continue;
+    const EvictionInput input = eviction_input(state, deployment, model->second, work.now.steady_ms);
+    const auto eviction = choose_evictions(input);
+    if (!eviction || eviction->replicas.empty()) continue;
+    work.cause = "deployment.unplaced deployment/" + name;
+    evict(work, *eviction, input, deployment);
+    return;
+  }
+}
+
+}  // namespace reconcile
+
+int wanted_replicas(const ControllerState& state, const Deployment& deployment) {
+  if (!reconcile::is_elastic(deployment)) return deployment.replicas_min;
+  const auto scale = state.scale.find(deployment.name);
+  const int wanted = scale == state.scale.end() ? 0 : scale->second.memory.wanted;
+  return std::clamp(wanted, deployment.replicas_min, deployment.replicas_max);
+}
+
+}  // namespace aiv
