@@ -3,6 +3,7 @@
 //   placement_bench lab SEED DIR [NODES]   one random lab of 3-8 nodes, or a site of NODES: DIR/SEED.lp, and a JSON line
 //                                     with our values
 //   placement_bench decode SEED [NODES]   a solver's "name value" lines from stdin: checked and valued; a JSON line
+//   placement_bench digest [COUNT]    a hash of the plan of each of COUNT labs, to be compared between builds
 //   placement_bench bound NODES COUNT MS   random sites against the printed bound: a table row
 //   placement_bench scale [NODES [SIZE_FACTOR]]  first plan, coverage, memory, re-plan after losses: a table
 #include <sys/resource.h>
@@ -20,6 +21,7 @@
 #include "labs.hpp"
 #include "milp.hpp"
 #include "plan_checker.hpp"
+#include "wire/plan_json.hpp"
 
 namespace {
 
@@ -116,6 +118,29 @@ int run_bound(int nodes, int count, std::int64_t limit_ms) {
   return faults == 0 ? 0 : 1;
 }
 
+// FNV-1a, 64 bits (Fowler, Noll, Vo).
+std::uint64_t digest(std::string_view text) {
+  std::uint64_t hash = 14695981039346656037ULL;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  return hash;
+}
+
+// What `aiv plan --json` would print for labs of every kind, as one number per lab: equal for every compiler.
+int run_digest(int count) {
+  for (int i = 1; i <= count; ++i) {
+    test::LabShape shape;
+    shape.nodes = i % 8 == 0 ? 40 : 2 + i % 20;
+    shape.load = i % 3 == 0 ? 2.0 : 1.1;
+    shape.current = i % 2 == 0;
+    const PlanInput input = test::random_lab(static_cast<std::uint64_t>(5000 + i), shape);
+    PlanOptions options;
+    options.seed = static_cast<std::uint64_t>(i);
+    options.steps = i % 5 == 0 ? 0 : 2000;
+    std::printf("%d %016llx\n", i, static_cast<unsigned long long>(digest(dump_json(wire::to_json(plan(input, options))))));
+  }
+  return 0;
+}
+
 double rss_mib() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -196,8 +221,9 @@ int main(int argc, char** argv) {
   const auto argument = [&](int i, const char* fallback) { return argc > i ? argv[i] : fallback; };
   if (what == "lab" && argc > 3) return run_lab(std::strtoull(argv[2], nullptr, 10), argv[3], std::atoi(argument(4, "0")));
   if (what == "decode" && argc > 2) return run_decode(std::strtoull(argv[2], nullptr, 10), std::atoi(argument(3, "0")));
+  if (what == "digest") return run_digest(std::atoi(argument(2, "40")));
   if (what == "bound" && argc > 4) return run_bound(std::atoi(argv[2]), std::atoi(argv[3]), std::atol(argv[4]));
   if (what == "scale") return run_scale(std::atoi(argument(2, "10000")), std::atof(argument(3, "1")));
-  std::fprintf(stderr, "usage: placement_bench lab SEED DIR [NODES] | decode SEED [NODES] | bound NODES COUNT MS | scale [NODES [SIZE_FACTOR]]\n");
+  std::fprintf(stderr, "usage: placement_bench lab SEED DIR [NODES] | decode SEED [NODES] | digest [COUNT] | bound NODES COUNT MS | scale [NODES [SIZE_FACTOR]]\n");
   return 2;
 }

@@ -89,8 +89,9 @@ ExitCode run_plan(const PlanArguments& arguments) {
   options.steps = steps_for_limit(*input, arguments.time_limit_ms);
   // The budget of steps ends the search well before this on a machine that is not overloaded; where the clock ends it,
   // the plan says "truncated" and is not reproducible.
-  const auto limit = static_cast<double>(arguments.time_limit_ms) * 1.05;
-  options.stop = [start, limit] { return ms_since(start) > limit; };
+  const auto limit = static_cast<double>(arguments.time_limit_ms);
+  options.stop = [start, limit] { return ms_since(start) > 0.85 * limit; };
+  options.stop_bound = [start, limit] { return ms_since(start) > limit; };
   const Plan result = plan(*input, options);
   const double elapsed = ms_since(start);
   if (!arguments.json) {

@@ -269,7 +269,6 @@ PlanDelta Planner::lose_node(std::string_view id) {
   state.set_open(node, false);
   state.forget();
   Search search;
-  search.all_nodes = impl_->problem.nodes.size() <= kSmallCluster;
   Prng prng(1);
   search.prng = &prng;
   refill(state, lost, {.search = search, .random_taste = false, .noise = 0});
@@ -316,8 +315,9 @@ Plan Planner::result(const PlanOptions& options) const {
     double bound = impl.upper_bound();
     if (options.steps > 0) {
       const double work = kBoundWorkPerStep * static_cast<double>(options.steps);
-      bound = std::min(bound, market_bound(impl.problem, plan.value, work));
-      bound = std::min(bound, lagrangian_bound(impl.problem, plan.value));
+      bound = std::min(bound, market_bound(impl.problem, plan.value, work, options.stop_bound));
+      bound = std::min(bound, lagrangian_bound(impl.problem, plan.value, options.stop_bound));
+      plan.truncated = plan.truncated || (options.stop_bound && options.stop_bound());
     }
     plan.upper_bound = std::max(bound, plan.value);
   }
@@ -325,11 +325,11 @@ Plan Planner::result(const PlanOptions& options) const {
 }
 
 std::int64_t steps_for_limit(const PlanInput& input, std::int64_t limit_ms) {
-  // Steps per millisecond by number of devices: a fifth to a half of what one idle core does (bench/placement,
+  // Steps per millisecond by number of devices: a quarter to three quarters of what one idle core does (bench/placement,
   // release build), so that the budget, not the clock, ends the search on a busy machine too.
   std::size_t devices = 0;
   for (const PlanNode& node : input.nodes) devices += node.devices.size();
-  const std::int64_t per_ms = devices <= 16 ? 25 : devices <= 48 ? 24 : devices <= 1000 ? 52 : 40;
+  const std::int64_t per_ms = devices <= 16 ? 60 : devices <= 48 ? 85 : devices <= 1000 ? 52 : 40;
   return std::max<std::int64_t>(0, limit_ms) * per_ms;
 }
 

@@ -51,6 +51,8 @@ struct PlanOptions {
   std::int64_t steps = 0;  // budget of the search; 0 = first plan only
   // The safety stop: asked now and then, true ends the search (Plan::truncated). Empty = never.
   std::function<bool()> stop;
+  // The same for the tight bounds, which come after the search: true leaves the bound as low as it is by then.
+  std::function<bool()> stop_bound;
   bool with_bound = true;  // the bound costs about as much as the first plan, a tight one more
   bool with_steps = true;
 };

@@ -1,5 +1,7 @@
 // A value that no legal placement exceeds.
 #pragma once
+#include <functional>
+
 #include "core/placement_state.hpp"
 
 namespace aiv::placement {
@@ -11,10 +13,12 @@ namespace aiv::placement {
 // by subgradient steps (Held, Wolfe and Crowder 1974; the step of Polyak) towards the least total. Valid at any prices;
 // never above simple_bound(). `value` is the best known value, which the steps aim at. Gives simple_bound() where the
 // cluster is too large for it.
-[[nodiscard]] double lagrangian_bound(const Problem& problem, double value);
+[[nodiscard]] double lagrangian_bound(const Problem& problem, double value, const std::function<bool()>& stop = {});
 
 // Prices per byte for each kind of device, at which every model buys what pays best; valid at any prices. For clusters of
 // any size. `work` is how many (model, kind) pairs may be looked at over all rounds, a few nanoseconds each.
-[[nodiscard]] double market_bound(const Problem& problem, double value, double work);
+// `stop` ends the rounds of both; what was found until then is valid.
+[[nodiscard]] double market_bound(const Problem& problem, double value, double work,
+                                  const std::function<bool()>& stop = {});
 
 }  // namespace aiv::placement

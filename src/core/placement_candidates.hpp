@@ -16,8 +16,7 @@ enum class Taste {
 struct Search {
   Taste taste = Taste::kBestFit;
   Prng* prng = nullptr;            // needed for kRandom, and for noise
-  std::span<const Index> nodes{};  // looked at besides the index
-  bool all_nodes = false;          // small cluster: look at every node, not at the index
+  std::span<const Index> nodes{};  // looked at besides the index, where there is one
   int tries = 6;                   // places per variant taken from the index
   bool split_first = false;        // split even where one device would do
   Score gain_min = 1;              // places that gain less do not count

@@ -6,11 +6,10 @@
 namespace aiv::placement {
 namespace {
 
-Search search_for(const State& state, Taste taste, Prng* prng) {
+Search search_for(Taste taste, Prng* prng) {
   Search search;
   search.taste = taste;
   search.prng = prng;
-  search.all_nodes = state.problem().nodes.size() <= kSmallCluster;
   return search;
 }
 
@@ -131,7 +130,7 @@ void fill_by_phase(State& state, Taste taste, Prng* prng) {
     if (cx != cy) return cx > cy;
     return x.smallest_need != y.smallest_need ? x.smallest_need > y.smallest_need : a < b;
   });
-  Search search = search_for(state, taste, prng);
+  Search search = search_for(taste, prng);
   for (const Index m : order) {
     if (state.tally(m).replicas == 0) place_one(state, m, search);
   }
@@ -148,7 +147,7 @@ void fill_by_density(State& state, Taste taste, Prng* prng) {
   for (Index m = 0; m < state.problem().models.size(); ++m) {
     if (const double density = density_of(state, m, 1.0); density > 0) heap.push_back({density, m, 1.0});
   }
-  fill_from(state, heap, {.search = search_for(state, taste, prng)});
+  fill_from(state, heap, {.search = search_for(taste, prng)});
 }
 
 void refill(State& state, std::span<const Index> models, const Refill& how) {

@@ -7,9 +7,6 @@
 
 namespace aiv::placement {
 
-// Clusters of at most this many nodes look at every node for each replica; larger ones ask the indices.
-inline constexpr std::size_t kSmallCluster = 24;
-
 // The most value that one replica more of `model` could add now, wherever it went; 0 if none may be added.
 [[nodiscard]] Score potential(const State& state, Index model);
 

@@ -15,7 +15,7 @@
 namespace aiv::placement {
 namespace {
 
-constexpr std::size_t kPairsMax = 8'000;  // (node, model) pairs beyond which the simple bound has to do
+constexpr std::size_t kPairsMax = 600;  // (node, model) pairs beyond which the market's bound is the lower one
 constexpr int kIterationsMax = 200;
 constexpr double kWorkMax = 1e6;  // pairs looked at over all iterations
 
@@ -116,7 +116,7 @@ class Lagrange {
     for (Index n = 0; n < problem.nodes.size(); ++n) gather(n);
   }
 
-  double run(double bound, double target) {
+  double run(double bound, double target, const std::function<bool()>& stop) {
     start_prices();
     std::size_t pairs = 1;
     for (const auto& node : nodes_) pairs += node.items.size();
@@ -126,6 +126,7 @@ class Lagrange {
     int idle = 0;
     double best = 1e300;
     for (int i = 0; i < iterations; ++i) {
+      if (stop && stop()) break;
       const double total = evaluate(knapsack_nodes);
       if (total < best * (1 - 1e-6)) {
         idle = 0;
@@ -275,10 +276,10 @@ class Lagrange {
 
 }  // namespace
 
-double lagrangian_bound(const Problem& problem, double value) {
+double lagrangian_bound(const Problem& problem, double value, const std::function<bool()>& stop) {
   const double simple = simple_bound(problem);
   if (problem.nodes.size() * problem.models.size() > kPairsMax || simple <= value * (1 + 1e-7)) return simple;
-  return Lagrange(problem).run(simple, value);
+  return Lagrange(problem).run(simple, value, stop);
 }
 
 }  // namespace aiv::placement

@@ -68,7 +68,7 @@ struct Option {
 
 class Market {
  public:
-  explicit Market(const Problem& problem) : problem_(problem) {
+  Market(const Problem& problem, const std::function<bool()>& stop) : problem_(problem), stop_(stop) {
     make_kinds();
     make_pairs();
     for (Index m = 0; m < problem.models.size(); ++m) {
@@ -327,6 +327,7 @@ class Market {
     int idle = 0;
     double total = best_;
     for (int i = 0; i < rounds && best_ > target; ++i) {
+      if (stop_ && stop_()) return;
       total = evaluate();
       idle = judge(total) ? 0 : idle + 1;
       if (idle >= kIdleMax) {
@@ -361,6 +362,7 @@ class Market {
   }
 
   const Problem& problem_;
+  const std::function<bool()>& stop_;
   std::vector<Kind> kinds_;  // fastest first
   std::vector<Index> kind_of_;
   std::vector<Pair> pairs_;
@@ -376,10 +378,10 @@ class Market {
 
 }  // namespace
 
-double market_bound(const Problem& problem, double value, double work) {
+double market_bound(const Problem& problem, double value, double work, const std::function<bool()>& stop) {
   const double simple = simple_bound(problem);
   if (simple <= value * (1 + 1e-7)) return simple;
-  return Market(problem).run(simple, value * (1 + 1e-7), work);
+  return Market(problem, stop).run(simple, value * (1 + 1e-7), work);
 }
 
 }  // namespace aiv::placement

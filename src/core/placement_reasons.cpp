@@ -173,7 +173,6 @@ class Diagnoser {
     Prng prng(1);
     Search search;
     search.prng = &prng;
-    search.all_nodes = problem_.nodes.size() <= kSmallCluster;
     search.gain_min = 0;
     for (Index n = 0; n < problem_.nodes.size() && n < kHintNodesMax; ++n) {
       const std::size_t mark = state_.mark();

@@ -141,7 +141,6 @@ void force_minimums(State& state, const std::vector<Index>& models, Prng& prng) 
   if (nodes == 0) return;
   Search search;
   search.prng = &prng;
-  search.all_nodes = nodes <= kSmallCluster;
   search.tries = 2;
   std::size_t budget = kForceModelsMax;
   for (const Index m : models) {

@@ -8,7 +8,9 @@
 namespace aiv::placement {
 namespace {
 
-constexpr std::int64_t kIdleMax = 2000;      // steps without a new best before the search returns to the best
+// Steps without a new best before the search returns to the best.
+constexpr std::int64_t kIdleMax = 2000;
+constexpr std::int64_t kIdleMaxSmall = 6'000;
 constexpr std::int64_t kStopAskedEvery = 64;  // steps between two looks at the safety stop
 constexpr std::size_t kRuinNodeMax = 24;     // replicas removed from one node
 constexpr std::size_t kRestartNodesMax = 12;
@@ -35,6 +37,7 @@ class Searcher {
     if (nodes_.empty() || models_.empty()) return result;
     best_ = state_.objective();
     state_.forget();
+    const std::int64_t idle_max = small_ ? kIdleMaxSmall : kIdleMax;
     std::int64_t idle = 0;
     for (; result.steps < budget_.steps && state_.value() < budget_.value_max; ++result.steps) {
       if (budget_.stop != nullptr && *budget_.stop && result.steps % kStopAskedEvery == 0 && (*budget_.stop)()) {
@@ -42,7 +45,7 @@ class Searcher {
         break;
       }
       idle = step(result.steps) ? 0 : idle + 1;
-      if (idle >= kIdleMax) {
+      if (idle >= idle_max) {
         state_.rollback(0);
         idle = 0;
       }
@@ -52,6 +55,9 @@ class Searcher {
   }
 
  private:
+  // What a step takes away before it builds anew.
+  enum class Ruin { kNodes, kModels, kReplicas, kClear, kPair, kEject };
+
   // True if a new best was found.
   bool step(std::int64_t number) {
     const std::size_t mark = state_.mark();
@@ -157,7 +163,6 @@ class Searcher {
     search.taste = static_cast<Taste>(prng_.below(3));
     search.prng = &prng_;
     search.nodes = touched_nodes_;
-    search.all_nodes = small_;
     search.tries = 3;
     search.split_first = prng_.chance(1, 8);
     return search;
@@ -169,18 +174,22 @@ class Searcher {
       for (const Index n : nodes_) ruin_node(n);
       return;
     }
-    switch (prng_.below(8)) {
-      case 0:
-      case 1:
+    // Whole nodes more often where a step looks at every node anyway (measured with bench/placement).
+    using enum Ruin;
+    static constexpr Ruin kFew[] = {kNodes,  kNodes,    kNodes, kNodes, kNodes, kNodes, kNodes, kNodes,
+                                    kModels, kReplicas, kClear, kPair,  kModels, kEject, kEject, kEject};
+    static constexpr Ruin kMany[] = {kNodes, kNodes, kModels, kReplicas, kClear, kPair, kEject, kEject};
+    switch (small_ ? kFew[prng_.below(16)] : kMany[prng_.below(8)]) {
+      case kNodes:
         for (std::uint32_t n = 1 + prng_.below(3); n > 0; --n) ruin_node(random_node());
         break;
-      case 2:
+      case kModels:
         for (std::uint32_t n = 2 + prng_.below(4); n > 0; --n) ruin_model(random_model());
         break;
-      case 3: ruin_replicas(3 + prng_.below(4)); break;
-      case 4: clear_node_for(wanting_model()); break;
-      case 5: ruin_pair(); break;
-      default: eject_for(wanting_model()); break;
+      case kReplicas: ruin_replicas(3 + prng_.below(4)); break;
+      case kClear: clear_node_for(wanting_model()); break;
+      case kPair: ruin_pair(); break;
+      case kEject: eject_for(wanting_model()); break;
     }
   }
 

@@ -30,6 +30,7 @@ Bytes part_cost(const Problem& problem, const Replica& replica, std::size_t i) {
 
 State::State(const Problem& problem)
     : problem_(&problem),
+      indexed_(problem.nodes.size() > kSmallCluster),
       free_(problem.devices.size()),
       node_free_(problem.nodes.size(), 0),
       open_(problem.nodes.size(), 0),
@@ -37,8 +38,8 @@ State::State(const Problem& problem)
       by_model_(problem.models.size()),
       tally_(problem.models.size()),
       present_(problem.current.size(), 0),
-      device_index_(problem.devices.size(), problem.capacity_max),
-      node_index_(problem.nodes.size(), problem.node_capacity_max) {
+      device_index_(indexed_ ? problem.devices.size() : 0, problem.capacity_max),
+      node_index_(indexed_ ? problem.nodes.size() : 0, problem.node_capacity_max) {
   for (Index d = 0; d < problem.devices.size(); ++d) {
     free_[d] = problem.devices[d].capacity;
     node_free_[problem.devices[d].node] += free_[d];
@@ -227,13 +228,14 @@ void State::set_free(Index device, Bytes bytes) {
   const Index node = problem_->devices[device].node;
   node_free_[node] += bytes - free_[device];
   free_[device] = bytes;
-  if (open_[node] == 0) return;
+  if (open_[node] == 0 || !indexed_) return;
   device_index_.set(device, bytes);
   if (problem_->nodes[node].device_count > 1) node_index_.set(node, node_free_[node]);
 }
 
 void State::set_open(Index node, bool open) {
   open_[node] = open ? 1 : 0;
+  if (!indexed_) return;
   const NodeData& data = problem_->nodes[node];
   for (Index d = data.first_device; d < data.first_device + data.device_count; ++d) {
     if (open) {

@@ -14,6 +14,9 @@ namespace aiv::placement {
 
 using Slot = std::uint32_t;
 
+// Clusters of at most this many nodes look at every node for each replica and keep no indices; larger ones ask them.
+inline constexpr std::size_t kSmallCluster = 24;
+
 struct ModelTally {
   std::int64_t share = 0;  // sum over replicas, not capped
   int replicas = 0;
@@ -37,6 +40,7 @@ class State {
 
   [[nodiscard]] const Problem& problem() const { return *problem_; }
   [[nodiscard]] Bytes free(Index device) const { return free_[device]; }
+  [[nodiscard]] Bytes node_free(Index node) const { return node_free_[node]; }  // of its devices together
   [[nodiscard]] const Replica& replica(Slot slot) const { return replicas_[slot]; }
   [[nodiscard]] const std::vector<Slot>& on_node(Index node) const { return by_node_[node]; }      // by model
   [[nodiscard]] const std::vector<Slot>& of_model(Index model) const { return by_model_[model]; }  // by node
@@ -104,6 +108,7 @@ class State {
   [[nodiscard]] Score value_of(const ModelData& model, const ModelTally& tally) const;
 
   const Problem* problem_;
+  bool indexed_;
   std::vector<Bytes> free_;
   std::vector<Bytes> node_free_;
   std::vector<char> open_;
