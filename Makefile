@@ -48,7 +48,7 @@ check-asan: ## unit tests under AddressSanitizer and UBSan
 	@scripts/build.sh asan
 	@scripts/run-tests.sh asan -LE e2e $(ARGS)
 
-sim-hash: ## the simulator's runs, event by event, from g++ and clang 19 at -O0 and -O2: all the same?
+sim-hash: ## the simulator's runs, event by event, from g++ and clang 19, optimised and not: all the same?
 	@scripts/setup.sh build run test clang
 	@scripts/sim-hash.sh $(ARGS)
 

@@ -10,7 +10,7 @@ rm -rf "$logs"
 mkdir -p "$logs"
 say "seeds from $AIV_SIM_FIRST, $AIV_SIM_SEEDS of each scenario"
 status=0
-printf '%s\n' chaos epochs memory nodes |
+printf '%s\n' chaos epochs memory nodes scale |
   xargs -P "$JOBS" -I{} bash -c "build/release/bin/test_sim_seeds_{} >'$logs/{}.log' 2>&1" || status=1
 grep -hE 'days per CPU minute|rule|repeat:|Failure' "$logs"/*.log || true
 grep -h 'days per CPU minute' "$logs"/*.log |

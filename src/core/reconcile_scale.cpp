@@ -170,6 +170,12 @@ void on_load(Work& work, const event::Load& load) {
     const auto deployment = state.deployments.find(sample.deployment);
     if (deployment == state.deployments.end()) continue;
     ScaleState& scale = state.scale[sample.deployment];
+    // Of a deployment that is heard of for the first time: what is there is what was wanted.
+    if (scale.heard_ms < 0 && scale.memory.moved_ms < 0 && !state.observing) {
+      scale.memory.wanted =
+          std::clamp(settled_of(state, sample.deployment), deployment->second.replicas_min,
+                     std::max(deployment->second.replicas_min, deployment->second.replicas_max));
+    }
     scale.demand.observe(sample, work.now.steady_ms);
     scale.heard_ms = work.now.steady_ms;
     scale.running.clear();

@@ -141,7 +141,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Planted{Plant::kOverfill, "calm", "L1", "MoreToldToANodeThanFits"},
                     Planted{Plant::kLoseRequest, "node_loss", "L3", "ARequestThatIsForgotten"},
                     Planted{Plant::kAgentForgets, "calm", "L1", "AnAgentThatForgetsAReplica"},
-                    Planted{Plant::kControllerMute, "calm", "L1", "AControllerThatTellsOneNodeNothing"}),
+                    Planted{Plant::kControllerMute, "calm", "L1", "AControllerThatTellsOneNodeNothing"},
+                    Planted{Plant::kEvictBusy, "eviction", "I9", "ABusyReplicaThatIsUnloadedForAnother"},
+                    Planted{Plant::kScaleDeaf, "autoscale", "L6", "AnAutoscalerThatHearsNothing"},
+                    Planted{Plant::kScaleNervous, "steady", "L6", "AnAutoscalerWithoutHysteresis"}),
     [](const auto& named) { return std::string(named.param.name); });
 
 }  // namespace

@@ -1,0 +1,186 @@
+// The autoscaler and eviction inside the reconcile step.
+#include "../core_reconcile/reconcile_world.hpp"
+
+namespace aiv {
+namespace {
+
+struct Story : test::World {
+  std::map<std::string, std::pair<int, int>> counts;  // deployment -> running on its first replica, waiting
+
+  void deploy_elastic(const std::string& name, int min, int max, Bytes weights, bool pinned = false) {
+    add_model(name, weights);
+    Deployment deployment;
+    deployment.name = deployment.model = name;
+    deployment.replicas_min = min;
+    deployment.replicas_max = max;
+    deployment.pinned = pinned;
+    take(event::DeploymentPut{deployment});
+    deliver();
+  }
+  // Seconds in which the gateway counts what `counts` says.
+  void seconds(int count) {
+    for (int i = 0; i < count; ++i) {
+      event::Load load;
+      for (const auto& [name, deployment] : state.deployments) {
+        const auto [running, waiting] = counts[name];
+        LoadSample sample;
+        sample.deployment = name;
+        sample.interval_ms = 1000;
+        sample.running = running;
+        sample.waiting = waiting;
+        sample.running_ms = 1000 * running;
+        sample.waiting_ms = 1000 * waiting;
+        for (const std::string& replica : routed(name))
+          sample.replicas.push_back({replica, sample.replicas.empty() ? running : 0});
+        load.samples.push_back(std::move(sample));
+      }
+      take(load);
+      run(1000);
+    }
+  }
+  std::string reason_of(const std::string& kind) const {
+    std::string reason;
+    for (const command::Tell& word : words) {
+      if (word.kind == kind) reason = word.reason;
+    }
+    return reason;
+  }
+};
+
+TEST(Scale, AModelWithoutReplicasIsLoadedByTheFirstRequestAndUnloadedAfterHalfAnHourOfSilence) {
+  Story story;
+  story.join("n1", {8 * kGiB});
+  story.deploy_elastic("a", 0, 1, 2 * kGiB);
+  story.seconds(60);
+  EXPECT_EQ(story.placed("a"), 0);
+  EXPECT_EQ(story.state.status.at("a").state, "idle");
+  story.counts["a"] = {0, 1};
+  story.seconds(3);
+  EXPECT_EQ(story.routed("a").size(), 1U);
+  story.counts["a"] = {1, 0};
+  story.seconds(30);
+  story.counts["a"] = {0, 0};
+  story.seconds(1790);
+  EXPECT_EQ(story.placed("a"), 1);
+  story.seconds(20);
+  EXPECT_EQ(story.placed("a"), 0);
+  EXPECT_EQ(story.unloads, 1);
+  EXPECT_EQ(story.state.status.at("a").state, "idle");
+}
+
+TEST(Scale, AnIdleReplicaMakesRoomForAModelThatIsWaitedFor) {
+  Story story;
+  story.join("n1", {8 * kGiB});
+  story.deploy_elastic("a", 0, 1, 5 * kGiB);
+  story.deploy_elastic("b", 0, 1, 5 * kGiB);
+  story.counts["a"] = {0, 1};
+  story.seconds(3);
+  story.counts["a"] = {0, 0};
+  story.seconds(60);
+  ASSERT_EQ(story.placed("a"), 1);
+  story.counts["b"] = {0, 2};
+  story.seconds(5);
+  EXPECT_EQ(story.placed("a"), 0);
+  EXPECT_EQ(story.routed("b").size(), 1U);
+  EXPECT_NE(story.reason_of("replica.evicted").find("make room for b, which 2 requests wait for"),
+            std::string::npos)
+      << story.reason_of("replica.evicted");
+}
+
+TEST(Scale, ABusyReplicaAPinnedOneAndAMinimumMakeNoRoom) {
+  for (int which = 0; which < 3; ++which) {
+    Story story;
+    story.join("n1", {8 * kGiB});
+    story.deploy_elastic("a", which == 2 ? 1 : 0, 2, 5 * kGiB, which == 1);
+    story.deploy_elastic("b", 0, 1, 5 * kGiB);
+    story.counts["a"] = {0, 1};
+    story.seconds(3);
+    story.counts["a"] = {which == 0 ? 1 : 0, 0};
+    story.seconds(60);
+    story.counts["b"] = {0, 2};
+    story.seconds(60);
+    EXPECT_EQ(story.placed("a"), 1) << which;
+    EXPECT_EQ(story.placed("b"), 0) << which;
+    EXPECT_FALSE(story.told("replica.evicted")) << which;
+    EXPECT_EQ(story.unloads, 0) << which;
+  }
+}
+
+TEST(Scale, WhatIsBusyNowMakesRoomAsSoonAsItIsIdle) {
+  Story story;
+  story.join("n1", {8 * kGiB});
+  story.deploy_elastic("a", 0, 1, 5 * kGiB);
+  story.deploy_elastic("b", 0, 1, 5 * kGiB);
+  story.counts["a"] = {1, 0};
+  story.seconds(60);
+  story.counts["b"] = {0, 1};
+  story.seconds(60);
+  EXPECT_EQ(story.placed("b"), 0);
+  story.counts["a"] = {0, 0};
+  story.seconds(10);
+  EXPECT_EQ(story.routed("b").size(), 1U);
+}
+
+TEST(Scale, OldCountsUnloadNothing) {
+  Story story;
+  story.join("n1", {8 * kGiB});
+  story.deploy_elastic("a", 0, 1, 5 * kGiB);
+  story.counts["a"] = {0, 1};
+  story.seconds(3);
+  story.counts["a"] = {0, 0};
+  story.seconds(60);
+  story.run(20'000);  // the gateway is silent: is "a" busy? Nobody knows
+  story.deploy("b", 1, 5 * kGiB);
+  story.run(30'000);
+  EXPECT_EQ(story.placed("a"), 1);
+  EXPECT_EQ(story.unloads, 0);
+  story.seconds(3);
+  EXPECT_EQ(story.placed("b"), 1) << "b must have one, and a is idle";
+}
+
+TEST(Scale, AReplicaIsAddedUnderLoadAndTakenAwayLongAfterIt) {
+  Story story;
+  for (const char* node : {"n1", "n2", "n3"}) story.join(node, {8 * kGiB});
+  story.deploy_elastic("a", 1, 3, 2 * kGiB);
+  story.counts["a"] = {2, 0};
+  story.seconds(120);
+  EXPECT_GE(story.routed("a").size(), 2U);
+  story.counts["a"] = {0, 0};
+  story.seconds(300);
+  EXPECT_GE(story.routed("a").size(), 2U);
+  story.seconds(2400);
+  EXPECT_EQ(story.routed("a").size(), 1U);
+}
+
+TEST(Scale, ANewControllerKeepsTheNumberThatItFinds) {
+  Story story;
+  for (const char* node : {"n1", "n2", "n3"}) story.join(node, {8 * kGiB});
+  story.deploy_elastic("a", 1, 3, 2 * kGiB);
+  story.counts["a"] = {2, 0};
+  story.seconds(120);
+  const int before = story.placed("a");
+  ASSERT_GE(before, 2);
+  story.restart_controller();
+  story.run(30'000);
+  EXPECT_EQ(story.placed("a"), before) << "without counts";
+  story.seconds(60);
+  EXPECT_GE(story.placed("a"), before);
+  EXPECT_EQ(story.unloads, 0);
+}
+
+TEST(Scale, WhileTheStateTakesNoWritesTheNumberStays) {
+  Story story;
+  story.join("n1", {8 * kGiB});
+  story.deploy_elastic("a", 0, 1, 2 * kGiB);
+  story.state.frozen_writes = true;
+  story.counts["a"] = {0, 1};
+  story.seconds(10);
+  EXPECT_EQ(story.placed("a"), 0);
+  EXPECT_FALSE(story.told("deployment.scaled"));
+  story.state.frozen_writes = false;
+  story.seconds(3);
+  EXPECT_EQ(story.routed("a").size(), 1U);
+}
+
+}  // namespace
+}  // namespace aiv
