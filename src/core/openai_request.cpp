@@ -200,8 +200,8 @@ constexpr std::array kEmbeddingFields{
     FieldRule{.name = "input",
               .value = {.types = kJsonString | kJsonArray, .bytes_max = kTextMax, .items_max = 2048, .item = &kTokenList},
               .required = true},
-    FieldRule{.name = "encoding_format", .value = word("float|base64")},
-    FieldRule{.name = "dimensions", .value = integer(1, 1e6), .use = FieldUse::kDrop},
+    FieldRule{.name = "encoding_format", .value = word("float|base64"), .use = FieldUse::kKeep},
+    FieldRule{.name = "dimensions", .value = integer(1, 1e6), .use = FieldUse::kKeep},
     FieldRule{.name = "user", .value = text(512), .use = FieldUse::kDrop},
 };
 
@@ -334,6 +334,8 @@ std::string engine_body(const CheckedRequest& request, int slot, bool cache_prom
     body += cache_prompt ? ",\"cache_prompt\":true" : ",\"cache_prompt\":false";
     if (slot >= 0) body += ",\"id_slot\":" + std::to_string(slot);
   }
+  // A vector that is to be cut is needed as numbers.
+  if (request.base64 && request.dimensions == 0) body += ",\"encoding_format\":\"base64\"";
   body += '}';
   return body;
 }

@@ -97,6 +97,8 @@ struct CheckedRequest {
   bool include_usage = false;
   bool report_prompt = false;    // the engine says in the stream how long the prompt is, before its first token
   std::int64_t max_tokens = 0;   // 0: not given
+  bool base64 = false;           // embeddings as base64 of little-endian float32
+  std::int64_t dimensions = 0;   // of embeddings, cut by the gateway; 0: as the model has them
   std::size_t prompt_bytes = 0;  // of the messages, prompt or input as written
   std::string body{};            // the engine's request, without its last '}' (see engine_body())
 };

@@ -239,6 +239,10 @@ void keep_field(CheckedRequest& request, std::string_view name, const element& v
   } else if (name == "stream_options") {
     bool wanted = false;
     if (value["include_usage"].get(wanted) == simdjson::SUCCESS) request.include_usage = wanted;
+  } else if (name == "encoding_format") {
+    request.base64 = std::string_view(value) == "base64";
+  } else if (name == "dimensions") {
+    request.dimensions = static_cast<std::int64_t>(number_of(value));
   } else if (name == "max_completion_tokens" || (name == "max_tokens" && request.max_tokens == 0)) {
     request.max_tokens = static_cast<std::int64_t>(number_of(value));
   }

@@ -260,6 +260,10 @@ net::Task<Relay::Step> Relay::relay_whole(net::ClientExchangePtr upstream) {
   std::string out;
   if (call_.form) {
     auto formed = call_.form->whole(*body);
+    if (!formed && formed.error().code == ErrorCode::kInvalidArgument) {
+      co_await fail_with(bad_request(formed.error().reason, formed.error().where));
+      co_return Step::kEnded;
+    }
     if (!formed) co_return failed(formed.error().reason);
     out = std::move(*formed);
   } else {

@@ -140,7 +140,7 @@ void Server::handle_request(Connection& c) {
     if (path == "/completion" || path == "/completions") return handle_generation(c, ReplyKind::kNative);
     if (path == "/v1/embeddings" || path == "/embeddings") return handle_embeddings(c);
     if (path == "/v1/rerank" || path == "/rerank") return handle_rerank(c);
-    if (path == "/apply-template" || path == "/tokenize" || path == "/detokenize")
+    if (path == "/v1/chat/completions/input_tokens" || path == "/apply-template" || path == "/tokenize" || path == "/detokenize")
       return handle_small(c, path);
   }
   respond_error(c, 404, "not_found_error", "File Not Found");
@@ -185,6 +185,7 @@ void Server::handle_generation(Connection& c, ReplyKind kind) {
   style.stream = flag_of(*body, "stream");
   style.include_usage = wants_usage(*body);
   style.timings_per_token = flag_of(*body, "timings_per_token");
+  style.return_progress = flag_of(*body, "return_progress");
   style.model = options_.name();
   style.id = random_id("chatcmpl-");
   style.created = unix_seconds();
@@ -305,6 +306,13 @@ void Server::handle_small(Connection& c, const std::string& path) {
     if (!prompt) return respond_error(c, 400, "invalid_request_error", prompt.error().reason);
     append_json_string(out, prompt->text);
     return respond(c, 200, R"({"prompt":)" + out + "}");
+  }
+  if (path == "/v1/chat/completions/input_tokens") {
+    const auto messages = body->find("messages");
+    if (messages == body->end()) return respond_error(c, 400, "invalid_request_error", "'messages' is required");
+    const auto prompt = apply_template(*messages);
+    if (!prompt) return respond_error(c, 400, "invalid_request_error", prompt.error().reason);
+    return respond(c, 200, fmt::format(R"({{"input_tokens":{},"object":"response.input_tokens"}})", tokenize(prompt->text).size() + 1));
   }
   if (path == "/detokenize") {
     if (!body->contains("tokens"))

@@ -97,7 +97,11 @@ Reply::Reply(ReplyStyle style) : style_(std::move(style)) {
 
 void Reply::append_first(std::string& out) const {
   if (style_.kind != ReplyKind::kChat) return;
-  append_chunk(out, before_ + R"({"role":"assistant","content":null})" + after_ + "}\n\n");
+  std::string progress;
+  if (style_.return_progress) {
+    progress = fmt::format(R"(,"prompt_progress":{{"total":{0},"cache":0,"processed":{0},"time_ms":0}})", style_.prompt_tokens);
+  }
+  append_chunk(out, before_ + R"({"role":"assistant","content":null})" + after_ + progress + "}\n\n");
   if (style_.tool_name.empty()) return;
   append_chunk(
       out,

@@ -17,6 +17,7 @@ struct ReplyStyle {
   bool stream = false;
   bool include_usage = false;
   bool timings_per_token = false;
+  bool return_progress = false;  // the first event says how long the prompt is
   std::string model;
   std::string id;            // "chatcmpl-..."
   std::int64_t created = 0;  // Unix seconds

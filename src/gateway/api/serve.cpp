@@ -4,6 +4,7 @@
 
 #include "base/units.hpp"
 #include "gateway/api/anthropic.hpp"
+#include "gateway/api/embeddings.hpp"
 #include "gateway/api/ollama.hpp"
 #include "gateway/api/responses.hpp"
 #include "gateway/openai_parse.hpp"
@@ -69,7 +70,12 @@ std::expected<Prepared, ApiError> prepare(ApiRoute route, std::string& body, con
   if (const auto endpoint = own_endpoint(route)) {
     auto request = parse_openai_request(*endpoint, body);
     if (!request) return std::unexpected(std::move(request.error()));
-    return Prepared{std::move(*request), nullptr};
+    Prepared prepared{std::move(*request), nullptr};
+    if (prepared.request.dimensions > 0) {
+      prepared.form = std::make_shared<CutEmbeddingForm>(prepared.request.model, prepared.request.dimensions,
+                                                         prepared.request.base64);
+    }
+    return prepared;
   }
   auto translated = translate(route, body, {.request_id = request_id, .unix_ms = unix_ms});
   if (!translated) return std::unexpected(std::move(translated.error()));
