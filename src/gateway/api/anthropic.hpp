@@ -2,7 +2,7 @@
 //
 // The engine (llama-server 0.5) has /v1/messages of its own; it is not used, because a stream in that form
 // could not be resumed on another replica, repeats an assistant's prefilled text, and has ids and errors that
-// are not ours (docs/decisions: api-families).
+// are not ours (docs/decisions/0012-api-families.md).
 #pragma once
 #include "gateway/api/chat_part.hpp"
 #include "gateway/api/translated.hpp"
