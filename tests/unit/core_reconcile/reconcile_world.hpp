@@ -300,7 +300,7 @@ class World {
     for (const auto& [name, count] : active) {
       const auto deployment = state.deployments.find(name);
       if (deployment == state.deployments.end() || state.observing || state.frozen_writes) continue;
-      ASSERT_LE(count, std::max(deployment->second.replicas_min + 1, 1)) << name;
+      ASSERT_LE(count, std::max({deployment->second.replicas_min, deployment->second.replicas_max, 0}) + 1) << name;
     }
     // I4: routes name only what the newest report of a living node says is ready.
     if (!state.routes || state.observing) return;

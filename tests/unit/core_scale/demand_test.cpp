@@ -73,6 +73,7 @@ TEST(Demand, IdleTimeBeginsWhenTheLastRequestEnds) {
   EXPECT_EQ(story.demand.idle_ms(0), 0) << "nothing is known, so nothing is idle";
   story.runs_for(10, 1000);
   EXPECT_EQ(story.demand.idle_ms(story.now_ms), 0);
+  EXPECT_EQ(story.demand.idle_ms(story.now_ms + 5'000), 0) << "as far as is known it still runs";
   story.runs_for(70, 0);
   EXPECT_EQ(story.demand.idle_ms(story.now_ms), 70'000);
   story.runs_for(1, 1);

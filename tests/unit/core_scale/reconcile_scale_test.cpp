@@ -5,7 +5,8 @@ namespace aiv {
 namespace {
 
 struct Story : test::World {
-  std::map<std::string, std::pair<int, int>> counts;  // deployment -> running on its first replica, waiting
+  std::map<std::string, std::pair<int, int>> counts;  // deployment -> running on one of its replicas, waiting
+  std::size_t busy = 0;                               // which one, in order of their names
 
   void deploy_elastic(const std::string& name, int min, int max, Bytes weights, bool pinned = false) {
     add_model(name, weights);
@@ -30,8 +31,9 @@ struct Story : test::World {
         sample.waiting = waiting;
         sample.running_ms = 1000 * running;
         sample.waiting_ms = 1000 * waiting;
-        for (const std::string& replica : routed(name))
-          sample.replicas.push_back({replica, sample.replicas.empty() ? running : 0});
+        for (const std::string& replica : routed(name)) {
+          sample.replicas.push_back({replica, sample.replicas.size() == busy ? running : 0});
+        }
         load.samples.push_back(std::move(sample));
       }
       take(load);
@@ -82,6 +84,7 @@ TEST(Scale, AnIdleReplicaMakesRoomForAModelThatIsWaitedFor) {
   story.seconds(5);
   EXPECT_EQ(story.placed("a"), 0);
   EXPECT_EQ(story.routed("b").size(), 1U);
+  EXPECT_EQ(story.state.status.at("a").state, "idle") << "it is not waited for any more";
   EXPECT_NE(story.reason_of("replica.evicted").find("make room for b, which 2 requests wait for"),
             std::string::npos)
       << story.reason_of("replica.evicted");
@@ -103,6 +106,43 @@ TEST(Scale, ABusyReplicaAPinnedOneAndAMinimumMakeNoRoom) {
     EXPECT_EQ(story.placed("b"), 0) << which;
     EXPECT_FALSE(story.told("replica.evicted")) << which;
     EXPECT_EQ(story.unloads, 0) << which;
+  }
+}
+
+TEST(Scale, TheLastReplicaOfAModelThatIsAskedEveryThreeSecondsStays) {
+  Story story;
+  story.join("n1", {8 * kGiB});
+  story.deploy_elastic("a", 0, 1, 5 * kGiB);
+  story.deploy_elastic("b", 0, 1, 5 * kGiB);
+  story.counts["a"] = {1, 0};
+  story.seconds(60);
+  story.counts["b"] = {0, 1};
+  for (int i = 0; i < 20; ++i) {
+    story.counts["a"] = {0, 0};
+    story.seconds(2);
+    story.counts["a"] = {1, 0};
+    story.seconds(1);
+  }
+  EXPECT_EQ(story.placed("a"), 1);
+  EXPECT_EQ(story.unloads, 0);
+}
+
+TEST(Scale, OfTwoReplicasTheOneThatRunsNothingMakesRoom) {
+  for (const std::size_t busy : {0U, 1U}) {
+    Story story;
+    story.busy = busy;
+    for (const char* node : {"n1", "n2"}) story.join(node, {8 * kGiB});
+    story.deploy_elastic("a", 0, 2, 5 * kGiB);
+    story.deploy_elastic("b", 0, 1, 5 * kGiB);
+    story.counts["a"] = {2, 2};
+    story.seconds(120);
+    const auto replicas = story.routed("a");
+    ASSERT_EQ(replicas.size(), 2U);
+    story.counts["a"] = {1, 0};
+    story.counts["b"] = {0, 1};
+    story.seconds(10);
+    EXPECT_EQ(story.routed("a"), std::vector<std::string>{replicas[busy]});
+    EXPECT_EQ(story.routed("b").size(), 1U);
   }
 }
 
