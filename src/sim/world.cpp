@@ -322,7 +322,7 @@ void World::send_up(Node& node, std::function<void(Controller&)> message) {
     node.waiting_up.emplace_back(deliver);
     return;
   }
-  queue_.after(delay, [this, &node, deliver] {
+  queue_.after(delay, [&node, deliver] {
     if (node.cut_up)
       node.waiting_up.emplace_back(deliver);
     else
