@@ -9,6 +9,8 @@ data=${AIV_TEST_DATA:-../shared}/data/AzureLLMInferenceTrace_conv.csv
 [ -n "$trace" ] || { [ -f "$data" ] && trace=$data; } || true
 echo "== placement (simulated)"
 "$bin/experiments_bench" placement
+echo "== six hours of requests (simulated)"
+"$bin/experiments_bench" day
 echo "== routing (simulated)"
 "$bin/experiments_bench" routing ${trace:+"$trace"}
 echo "== availability (simulated): seeds 1-20 of each; ours, without re-placement, without retry and resume, without both"

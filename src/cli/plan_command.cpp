@@ -90,8 +90,8 @@ ExitCode run_plan(const PlanArguments& arguments) {
   // The budget of steps ends the search well before this on a machine that is not overloaded; where the clock ends it,
   // the plan says "truncated" and is not reproducible.
   const auto limit = static_cast<double>(arguments.time_limit_ms);
-  options.stop = [start, limit] { return ms_since(start) > 0.85 * limit; };
-  options.stop_bound = [start, limit] { return ms_since(start) > limit; };
+  options.stop = [start, limit] { return ms_since(start) > limit; };
+  options.stop_bound = [start, limit] { return ms_since(start) > 1.06 * limit; };
   const Plan result = plan(*input, options);
   const double elapsed = ms_since(start);
   if (!arguments.json) {

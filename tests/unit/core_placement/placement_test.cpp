@@ -238,6 +238,21 @@ TEST(PlacementTest, TheSafetyStopEndsTheSearchAndSaysSo) {
   EXPECT_LT(result.search_steps, 1000);
 }
 
+TEST(PlacementTest, TheBoundsStopLeavesAValidBound) {
+  const PlanInput input = random_lab(3, {.nodes = 6, .load = 2.0});
+  PlanOptions options;
+  options.steps = 3000;
+  const Plan whole = plan(input, options);
+  int asked = 0;
+  options.stop_bound = [&asked] { return ++asked > 3; };
+  const Plan cut = plan(input, options);
+  EXPECT_TRUE(cut.truncated);
+  EXPECT_FALSE(whole.truncated);
+  EXPECT_LT(asked, 20);
+  EXPECT_EQ(cut.value, whole.value);
+  EXPECT_GE(cut.upper_bound, whole.upper_bound);
+}
+
 TEST(PlannerTest, ALostNodeDisplacesNothingWhileHolesSuffice) {
   PlanInput input;
   input.nodes = {node("a", {device(8)}), node("b", {device(16)}), node("c", {device(16)})};
