@@ -24,6 +24,18 @@ double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
 }
 
+// A caller's trace, if it is one: version 00 of W3C Trace Context, "00-<32 hex>-<16 hex>-<2 hex>". Anything else is dropped.
+std::string trace_of(const net::Headers& headers) {
+  const std::string* trace = net::find_header(headers, "traceparent");
+  if (trace == nullptr || trace->size() != 55 || !trace->starts_with("00-")) return {};
+  for (std::size_t i = 3; i < trace->size(); ++i) {
+    const bool dash = i == 35 || i == 52;
+    if (dash != ((*trace)[i] == '-')) return {};
+    if (!dash && std::string_view("0123456789abcdef").find((*trace)[i]) == std::string_view::npos) return {};
+  }
+  return *trace;
+}
+
 Clock::duration ms(double value) { return std::chrono::milliseconds(static_cast<std::int64_t>(value)); }
 
 // What the engine itself answers for a request that it could not do; another replica would say the same.
@@ -200,6 +212,9 @@ net::Task<Relay::Step> Relay::attempt() {
                         .path = "/node/v1/replicas/" + replica.id + std::string(engine_path(call_.request.endpoint)),
                         .query = {},
                         .headers = {{"content-type", "application/json"}, {"x-request-id", call_.request_id}}};
+  if (std::string trace = trace_of(call_.exchange->request().headers); !trace.empty()) {
+    head.headers.push_back({"traceparent", std::move(trace)});
+  }
   auto opened = co_await link_->open(
       std::move(head), engine_body(call_.request, lease_->slot().slot, lease_->slot().same_tenant));
   if (!opened) co_return failed(opened.error().reason);

@@ -44,7 +44,7 @@ std::string error_json(std::string_view message) {
 net::RequestHead upstream_head(const net::RequestHead& from, const std::string& path,
                                const std::string& api_key) {
   net::RequestHead head{.method = from.method, .path = path, .query = {}, .headers = {}};
-  for (const char* name : {"content-type", "accept"})
+  for (const char* name : {"content-type", "accept", "traceparent"})
     if (const std::string* value = net::find_header(from.headers, name))
       head.headers.push_back({name, *value});
   head.headers.push_back({"authorization", "Bearer " + api_key});

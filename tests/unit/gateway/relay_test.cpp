@@ -79,6 +79,14 @@ TEST_F(RelayTest, TheEngineGetsOurRequestOnItsReplicasPath) {
   EXPECT_TRUE(sent.contains("id_slot"));
 }
 
+TEST_F(RelayTest, ATraceGoesAlongAndWhatIsNoneDoesNot) {
+  Agent& agent = cluster.add_agent("n1");
+  cluster.publish();
+  const std::string trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  for (const std::string& sent : {trace, trace + "0", std::string("00-x"), "01" + trace.substr(2)}) cluster.chat(kStream, {{"traceparent", sent}});
+  EXPECT_EQ(agent.traces, (std::vector<std::string>{trace, "", "", ""}));
+}
+
 TEST_F(RelayTest, AReplicaThatFailsBeforeTheFirstByteIsReplaced) {
   for (const bool stream : {false, true}) {
     Agent& bad = cluster.add_agent(stream ? "bad2" : "bad1");

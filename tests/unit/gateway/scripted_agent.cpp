@@ -69,6 +69,7 @@ net::Task<> Agent::handle(net::ExchangePtr exchange) {
   }
   const auto body = co_await exchange->read_body(std::size_t{8} << 20);
   paths.push_back(path);
+  traces.push_back(net::header_or(exchange->request().headers, "traceparent", ""));
   bodies.push_back(body.value_or("(broken)"));
   if (script.refusals > 0) {
     script.refusals -= 1;

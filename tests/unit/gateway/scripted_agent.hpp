@@ -41,6 +41,7 @@ class Agent {
   Script script;
   std::vector<std::string> bodies;  // of the requests, in order
   std::vector<std::string> paths;
+  std::vector<std::string> traces;  // their traceparent
   int cancelled = 0;
   int active = 0;
   int active_max = 0;
