@@ -15,5 +15,5 @@ printf '%s\n' chaos epochs memory nodes scale |
 grep -hE 'days per CPU minute|rule|repeat:|Failure' "$logs"/*.log || true
 grep -h 'days per CPU minute' "$logs"/*.log |
   awk -F'[:,]' '{ split($4, d, " "); days += d[1]; split($4, c, "in "); cpu += c[2] + 0; n += 1 }
-    END { printf "%d scenarios, %.1f simulated days in %.0f s of CPU: %.2f days per CPU minute\n", n, days, cpu, cpu > 0 ? days * 60 / cpu : 0 }'
+    END { printf "%d scenarios, %.1f simulated days in %.0f s of CPU: %.2f days per CPU minute\n", n, days, cpu, (cpu > 0 ? days * 60 / cpu : 0) }'
 [ $status = 0 ] || die "a rule was broken or a program crashed" "repeat the run that a line above names; logs in $logs"
