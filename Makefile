@@ -11,7 +11,7 @@ PRESET ?= release
 export AIV_ENGINE
 # Seeds for each of the 12 scenarios: 10,008 runs.
 AIV_SIM_NIGHTLY ?= 834
-.PHONY: sim-nightly sim-hash experiments run build engine test check-asan check-clang format bench gpu-check gpu-check-pack demo-model clean help
+.PHONY: faults sim-nightly sim-hash experiments run build engine test check-asan check-clang format bench gpu-check gpu-check-pack demo-model clean help
 
 run: ## everything it takes, then `aiv dev` (ARGS="...")
 	@scripts/setup.sh build run
@@ -68,6 +68,12 @@ bench: ## benchmarks; they print and do not judge
 	@scripts/link-engine.sh release
 	@scripts/build.sh release
 	@scripts/run-benches.sh $(ARGS)
+
+faults: ## the fault run: >= 60 seeded faults under load, good requests and continued streams (ARGS="--seed 2 --rate 10")
+	@scripts/setup.sh build run test
+	@scripts/build.sh release
+	@tests/e2e/prepare.sh
+	@AIV_BIN=build/release/bin/aiv node bench/faults/run.mjs $(ARGS)
 
 sim-nightly: ## 10,000 simulated clusters with faults; seeds from the date (AIV_SIM_FIRST sets the first)
 	@scripts/setup.sh build run test

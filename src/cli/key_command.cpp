@@ -16,13 +16,59 @@ struct KeyOptions {
   std::string role = "user";
   std::vector<std::string> models;
   std::string id;
+  std::string team;
+  std::string expires;
+  std::int64_t rpm = 0;
+  std::int64_t tpm = 0;
+  std::int64_t concurrency = 0;
+  std::int64_t tpd = 0;
+  std::int64_t team_rpm = 0;
+  std::int64_t team_tpm = 0;
+  std::int64_t team_concurrency = 0;
+  std::int64_t team_tpd = 0;
 };
+
+Json limits_json(std::int64_t rpm, std::int64_t tpm, std::int64_t concurrency, std::int64_t tpd) {
+  return {{"requests_per_min", rpm}, {"tokens_per_min", tpm}, {"concurrency", concurrency}, {"tokens_per_day", tpd}};
+}
+
+// "90d", "12h", "30m" in seconds; 0 for anything else.
+std::int64_t seconds_of(const std::string& text) {
+  if (text.size() < 2 || text.size() > 7 || text.find_first_not_of("0123456789") != text.size() - 1) return 0;
+  const std::int64_t number = std::stoll(text);
+  switch (text.back()) {
+    case 'd': return number * 86'400;
+    case 'h': return number * 3'600;
+    case 'm': return number * 60;
+    default: return 0;
+  }
+}
+
+std::string limits_text(const Json& key) {
+  std::string out;
+  const Json limits = key.value("limits", Json::object());
+  const auto add = [&](const char* field, const char* word) {
+    const std::int64_t value = limits.value(field, std::int64_t{0});
+    if (value > 0) out += (out.empty() ? "" : ", ") + std::to_string(value) + " " + word;
+  };
+  add("requests_per_min", "rpm");
+  add("tokens_per_min", "tpm");
+  add("concurrency", "at once");
+  add("tokens_per_day", "tpd");
+  return out.empty() ? "-" : out;
+}
 
 int create(const KeyOptions& options) {
   const auto api = ApiClient::connect(options.server);
   if (!api) return report(api.error());
   Json request{{"name", options.name}, {"role", options.role}};
   if (!options.models.empty()) request["models"] = options.models;
+  request["limits"] = limits_json(options.rpm, options.tpm, options.concurrency, options.tpd);
+  if (!options.team.empty()) {
+    request["team"] = options.team;
+    request["team_limits"] = limits_json(options.team_rpm, options.team_tpm, options.team_concurrency, options.team_tpd);
+  }
+  if (!options.expires.empty()) request["expires_in_s"] = seconds_of(options.expires);
   const auto made = api->call("POST", "/aiv/v1/keys", request);
   if (!made) return report(made.error());
   if (options.server.json) {
@@ -43,10 +89,11 @@ int list(const KeyOptions& options) {
     print(dump_json(*keys, 2) + "\n");
     return 0;
   }
-  Table table({"ID", "NAME", "ROLE", "STATE"});
+  Table table({"ID", "NAME", "ROLE", "STATE", "TEAM", "LIMITS", "EXPIRES"});
   for (const Json& key : (*keys)["items"]) {
     table.add({key.value("id", ""), printable(key.value("name", "")), key.value("role", ""),
-               key.value("disabled", false) ? "disabled" : "active"});
+               key.value("disabled", false) ? "disabled" : "active", printable(key.value("team", "")), limits_text(key),
+               key.contains("expires_at") && key["expires_at"].is_string() ? key["expires_at"].get<std::string>() : "never"});
   }
   print(table.text());
   return 0;
@@ -71,6 +118,19 @@ void add_key_command(CLI::App& app, int& exit_code) {
   made->add_option("name", options->name, "Whom or what it is for")->required();
   made->add_option("--role", options->role, "user, operator or admin")->check(CLI::IsMember({"user", "operator", "admin"}));
   made->add_option("--models", options->models, "Deployments it may use, comma separated (default: all)")->delimiter(',');
+  made->add_option("--expires", options->expires, "After how long it stops working: 90d, 12h, 30m (default: never)")
+      ->check([](const std::string& text) {
+        return seconds_of(text) > 0 ? std::string() : "'" + text + "' is not a time such as 90d, 12h or 30m";
+      });
+  made->add_option("--rpm", options->rpm, "Requests per minute")->check(CLI::NonNegativeNumber);
+  made->add_option("--tpm", options->tpm, "Tokens per minute, prompts and answers")->check(CLI::NonNegativeNumber);
+  made->add_option("--concurrency", options->concurrency, "Requests at once")->check(CLI::NonNegativeNumber);
+  made->add_option("--tpd", options->tpd, "Tokens per day (UTC)")->check(CLI::NonNegativeNumber);
+  CLI::Option* team = made->add_option("--team", options->team, "Team it belongs to");
+  made->add_option("--team-rpm", options->team_rpm, "Requests per minute of the whole team")->needs(team)->check(CLI::NonNegativeNumber);
+  made->add_option("--team-tpm", options->team_tpm, "Tokens per minute of the whole team")->needs(team)->check(CLI::NonNegativeNumber);
+  made->add_option("--team-concurrency", options->team_concurrency, "Requests at once of the whole team")->needs(team)->check(CLI::NonNegativeNumber);
+  made->add_option("--team-tpd", options->team_tpd, "Tokens per day of the whole team")->needs(team)->check(CLI::NonNegativeNumber);
   add_server_options(*made, options->server);
   made->callback([options, &exit_code] { exit_code = create(*options); });
   CLI::App* listed = verb->add_subcommand("ls", "List the keys");

@@ -99,6 +99,7 @@ int run(int argc, char** argv) {
   add_show_command(app, exit_code);
   add_chat_command(app, exit_code);
   add_key_command(app, exit_code);
+  add_usage_command(app, exit_code);
   add_events_command(app, exit_code);
   add_estimate_command(app, exit_code);
   add_plan_command(app, exit_code);

@@ -89,10 +89,17 @@ net::Task<ApiReply> post_key(ApiContext& context, ApiRequest request) {
     wanted.models.push_back(model.get<std::string>());
   }
   const std::int64_t ttl_s = reader.integer_or("expires_in_s", 0, 0, 10LL * 365 * 86'400);
+  wanted.limits = wire::key_limits_of(reader, "limits");
+  wanted.team = reader.string_or("team", "", 128);
+  wanted.team_limits = wire::key_limits_of(reader, "team_limits");
+  if (wanted.team.empty() && wanted.team_limits != KeyLimits{}) reader.fail_at("team_limits", "needs a team");
   reader.refuse_unknown();
   if (!reader.ok()) co_return reply_error(reader.error());
   if (auto sound = check_name(wanted.name); !sound) {
     co_return reply_error({ErrorCode::kInvalidArgument, sound.error().reason, "name"});
+  }
+  if (auto sound = wanted.team.empty() ? Result<>{} : check_name(wanted.team); !sound) {
+    co_return reply_error({ErrorCode::kInvalidArgument, sound.error().reason, "team"});
   }
   if (ttl_s > 0) wanted.expires_at_ms = Cluster::now().unix_ms + ttl_s * 1000;
   auto made = co_await create_key(context, std::move(wanted), request.actor);
@@ -111,6 +118,8 @@ net::Task<ApiReply> patch_key(ApiContext& context, ApiRequest request) {
   JsonReader reader(*json, "");
   const bool has_disabled = reader.has("disabled");
   const bool disabled = reader.boolean_or("disabled", false);
+  const bool has_limits = reader.has("limits");
+  const KeyLimits limits = wire::key_limits_of(reader, "limits");
   reader.refuse_unknown();
   if (!reader.ok()) co_return reply_error(reader.error());
   const auto found = cluster.keys().find(id);
@@ -118,6 +127,7 @@ net::Task<ApiReply> patch_key(ApiContext& context, ApiRequest request) {
   KeyRecord record = found->second;
   if (has_disabled && disabled && is_last_admin(cluster, id)) co_return last_admin();
   if (has_disabled) record.key.disabled = disabled;
+  if (has_limits) record.key.limits = limits;
   Cluster::Change change = key_change(record, request.actor, disabled ? "key.disabled" : "key.changed");
   change.txn.compares.push_back(Compare::mod_rev_is(kKeyPrefix + id, cluster.revision_of(kKeyPrefix + id)));
   auto stored = co_await cluster.change(std::move(change));

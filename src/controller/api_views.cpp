@@ -211,6 +211,9 @@ Json view_key(const Cluster& cluster, const KeyRecord& record) {
   json["models"] = record.key.models;
   json["expires_at"] = record.key.expires_at_ms > 0 ? Json(rfc3339(record.key.expires_at_ms)) : Json(nullptr);
   json["disabled"] = record.key.disabled;
+  json["limits"] = wire::to_json(record.key.limits);
+  json["team"] = record.key.team;
+  json["team_limits"] = wire::to_json(record.key.team_limits);
   json["created_at"] = time_or_empty(record.created_ms);
   json["revision"] = cluster.revision_of(kKeyPrefix + record.key.id);
   return json;

@@ -55,7 +55,10 @@ constexpr const char* kHead = R"json({
       "state": {"enum": ["pending", "loading", "ready", "draining", "stopped", "failed"]}, "reason": {"type": "string"}, "progress": {"type": "number"}, "pid": {"type": "integer"},
       "started_at": {"type": "string"}, "ctx": {"type": "integer"}, "slots": {"type": "integer"}, "slots_busy": {"type": "integer"}, "endpoint": {"type": "string"}, "restarts": {"type": "integer"}, "why": {"type": "string"}}},
     "Key": {"type": "object", "properties": {"id": {"type": "string"}, "name": {"type": "string"}, "role": {"enum": ["user", "operator", "admin"]}, "models": {"type": "array", "items": {"type": "string"}},
-      "expires_at": {"type": ["string", "null"]}, "disabled": {"type": "boolean"}, "created_at": {"type": "string"}, "key": {"type": "string", "description": "once, in the answer to POST"}}},
+      "expires_at": {"type": ["string", "null"]}, "disabled": {"type": "boolean"}, "limits": {"$ref": "#/components/schemas/KeyLimits"}, "team": {"type": "string"}, "team_limits": {"$ref": "#/components/schemas/KeyLimits"}, "created_at": {"type": "string"}, "key": {"type": "string", "description": "once, in the answer to POST"}}},
+    "KeyLimits": {"type": "object", "description": "0 is without limit", "properties": {"requests_per_min": {"type": "integer"}, "tokens_per_min": {"type": "integer"}, "concurrency": {"type": "integer"}, "tokens_per_day": {"type": "integer"}}},
+    "Usage": {"type": "object", "properties": {"day": {"type": "string"}, "key": {"type": "string"}, "name": {"type": "string"}, "team": {"type": "string"}, "user": {"type": "string"}, "model": {"type": "string"},
+      "requests": {"type": "integer"}, "prompt_tokens": {"type": "integer"}, "generated_tokens": {"type": "integer"}}},
     "Event": {"type": "object", "properties": {"seq": {"type": "integer"}, "time": {"type": "string"}, "kind": {"type": "string"}, "subject": {"type": "string"}, "reason": {"type": "string"}, "cause": {"type": "string"}}}
   }},
 "paths": {)json";
@@ -92,10 +95,11 @@ constexpr Operation kOperations[] = {
     {"get", "/aiv/v1/deployments/{name}", "One deployment", "Deployment", false, ""},
     {"patch", "/aiv/v1/deployments/{name}", "Change a deployment", "Deployment", false, "DeploymentChange"},
     {"delete", "/aiv/v1/deployments/{name}", "Stop a deployment", "", false, ""},
+    {"get", "/aiv/v1/usage", "What was used per day (UTC), key, user and model; ?days=N with today; a user's key sees its own", "Usage", true, ""},
     {"get", "/aiv/v1/keys", "API keys, without their secrets", "Key", true, ""},
-    {"post", "/aiv/v1/keys", "Create a key ({name, role, models, expires_in_s}); its text is in this answer alone", "Key", false, "object"},
+    {"post", "/aiv/v1/keys", "Create a key ({name, role, models, expires_in_s, limits, team, team_limits}); its text is in this answer alone", "Key", false, "object"},
     {"get", "/aiv/v1/keys/{id}", "One key", "Key", false, ""},
-    {"patch", "/aiv/v1/keys/{id}", "Disable or enable a key ({disabled})", "Key", false, "object"},
+    {"patch", "/aiv/v1/keys/{id}", "Disable or enable a key, change its limits ({disabled, limits})", "Key", false, "object"},
     {"delete", "/aiv/v1/keys/{id}", "Delete a key", "", false, ""},
     {"get", "/aiv/v1/events", "Events after ?since=SEQ; with Accept: text/event-stream they follow as they happen", "Event", true, ""},
 };

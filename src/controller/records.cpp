@@ -152,6 +152,9 @@ std::string key_to_text(const KeyRecord& record) {
   json["models"] = record.key.models;
   json["expires_at_ms"] = record.key.expires_at_ms;
   json["disabled"] = record.key.disabled;
+  json["limits"] = wire::to_json(record.key.limits);
+  json["team"] = record.key.team;
+  json["team_limits"] = wire::to_json(record.key.team_limits);
   json["created_ms"] = record.created_ms;
   return dump_json(json);
 }
@@ -172,6 +175,9 @@ Result<KeyRecord> key_from_text(const std::string& text) {
   }
   record.key.expires_at_ms = reader.integer_or("expires_at_ms", 0, 0, kNumberMax);
   record.key.disabled = reader.boolean_or("disabled", false);
+  record.key.limits = wire::key_limits_of(reader, "limits");
+  record.key.team = reader.string_or("team", "", 128);
+  record.key.team_limits = wire::key_limits_of(reader, "team_limits");
   record.created_ms = reader.integer_or("created_ms", 0, 0, kNumberMax);
   return finished(reader, std::move(record));
 }

@@ -39,6 +39,18 @@ std::optional<std::uint64_t> AdmissionQueue::peek() {
   }
 }
 
+std::optional<std::uint64_t> AdmissionQueue::displaced_by(const std::string& key_id) const {
+  const auto own = keys_.find(key_id);
+  std::size_t most = (own == keys_.end() ? 0 : own->second.requests.size()) + 1;
+  std::optional<std::uint64_t> ticket;
+  for (const auto& [id, key] : keys_) {
+    if (key.requests.size() <= most) continue;
+    most = key.requests.size();
+    ticket = key.requests.back().ticket;
+  }
+  return ticket;
+}
+
 void AdmissionQueue::take(std::uint64_t ticket) {
   if (!front_.empty()) {
     AIV_ASSERT(front_.front().ticket == ticket);

@@ -53,6 +53,10 @@ class AdmissionQueue {
   bool push(QueuedRequest request, int places);
   // The next to be served, left in place; nullopt when nobody waits. Calling it again without take() gives the same.
   [[nodiscard]] std::optional<std::uint64_t> peek();
+  // Who gives up his place in a full queue to `key_id`: the newest request of the key with the most waiting, if that
+  // key has more than one place more. Rationale: places are shared like turns; one user with 200 requests must not fill
+  // the queue so that nobody else gets in. nullopt: nobody, the newcomer is refused.
+  [[nodiscard]] std::optional<std::uint64_t> displaced_by(const std::string& key_id) const;
   // Removes what peek() named and charges its key.
   void take(std::uint64_t ticket);
   // Takes one out wherever it stands (its client left); false if it is not here.

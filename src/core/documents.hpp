@@ -156,6 +156,15 @@ struct RouteModel {
 
 enum class Role { kUser, kOperator, kAdmin };
 
+// What may be used in how much time; 0 = without limit. Enforced by core/quota.hpp.
+struct KeyLimits {
+  std::int64_t requests_per_min = 0;
+  std::int64_t tokens_per_min = 0;  // of prompt and answer
+  std::int64_t concurrency = 0;     // requests under way
+  std::int64_t tokens_per_day = 0;  // days begin at 00:00 UTC
+  friend bool operator==(const KeyLimits&, const KeyLimits&) = default;
+};
+
 struct RouteKey {
   std::string id;
   std::string secret_sha256;
@@ -164,6 +173,9 @@ struct RouteKey {
   std::vector<std::string> models;  // empty = all
   std::int64_t expires_at_ms = 0;   // 0 = never
   bool disabled = false;
+  KeyLimits limits{};
+  std::string team{};        // empty = none
+  KeyLimits team_limits{};   // of the team as a whole; where its keys differ the smallest counts
   friend bool operator==(const RouteKey&, const RouteKey&) = default;
 };
 

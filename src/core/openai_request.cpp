@@ -147,7 +147,7 @@ constexpr std::array kTextFields{
               .value = {.types = kJsonObject | kJsonNull, .bytes_max = 64 * 1024, .items_max = 1024, .free = true}},
     FieldRule{.name = "grammar", .value = text(kGrammarMax)},
     FieldRule{.name = "json_schema", .value = any(kJsonObject | kJsonNull, 64 * 1024)},
-    FieldRule{.name = "user", .value = text(512), .use = FieldUse::kDrop},
+    FieldRule{.name = "user", .value = text(512), .use = FieldUse::kKeep},
 };
 
 template <std::size_t A, std::size_t B>
@@ -202,7 +202,7 @@ constexpr std::array kEmbeddingFields{
               .required = true},
     FieldRule{.name = "encoding_format", .value = word("float|base64"), .use = FieldUse::kKeep},
     FieldRule{.name = "dimensions", .value = integer(1, 1e6), .use = FieldUse::kKeep},
-    FieldRule{.name = "user", .value = text(512), .use = FieldUse::kDrop},
+    FieldRule{.name = "user", .value = text(512), .use = FieldUse::kKeep},
 };
 
 constexpr ValueRule kDocument{.types = kJsonString, .bytes_max = kTextMax};
@@ -214,7 +214,7 @@ constexpr std::array kRerankFields{
               .required = true},
     FieldRule{.name = "top_n", .value = integer(1, 1e6)},
     FieldRule{.name = "return_documents", .value = kFlag, .use = FieldUse::kDrop},
-    FieldRule{.name = "user", .value = text(512), .use = FieldUse::kDrop},
+    FieldRule{.name = "user", .value = text(512), .use = FieldUse::kKeep},
 };
 
 constexpr auto kChatFields = joined(kTextFields, kChatOwnFields);

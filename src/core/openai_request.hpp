@@ -99,6 +99,7 @@ struct CheckedRequest {
   std::int64_t max_tokens = 0;   // 0: not given
   bool base64 = false;           // embeddings as base64 of little-endian float32
   std::int64_t dimensions = 0;   // of embeddings, cut by the gateway; 0: as the model has them
+  std::string user{};            // whom the client says it asks for; accounting only
   std::size_t prompt_bytes = 0;  // of the messages, prompt or input as written
   std::string body{};            // the engine's request, without its last '}' (see engine_body())
 };

@@ -72,6 +72,7 @@ void append_access_line(std::string& out, const AccessRecord& r) {
     append_number(out, ",\"prompt_tokens\":", r.prompt_tokens);
     append_number(out, ",\"generated_tokens\":", r.generated_tokens);
   }
+  if (r.resumes > 0) append_number(out, ",\"resumes\":", r.resumes);
   append_text(out, "end", r.end);
   append_tenths(out, ",\"ms\":", r.total_ms);
   out += "}\n";

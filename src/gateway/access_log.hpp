@@ -19,6 +19,7 @@ struct AccessRecord {
   std::string_view model{};
   std::string_view replica{};
   int attempts = 0;
+  int resumes = 0;  // continuations on another replica
   double queue_ms = 0;
   double first_token_ms = 0;
   double total_ms = 0;

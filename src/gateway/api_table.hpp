@@ -33,6 +33,7 @@ enum class ApiRoute : std::uint8_t {
   kModel,
   kHealth,
   kMetrics,
+  kUsage,
   kController,  // /aiv/v1: relayed
 };
 
@@ -68,7 +69,7 @@ inline constexpr std::array kApiTable{
     ApiRule{"GET", "/aiv/v1/version", Access::kPublic, ApiRoute::kController},
     ApiRule{"GET", "/aiv/v1/openapi.json", Access::kPublic, ApiRoute::kController},
     ApiRule{"GET", "/aiv/v1/whoami", Access::kUser, ApiRoute::kController},
-    ApiRule{"GET", "/aiv/v1/usage", Access::kUser, ApiRoute::kController},
+    ApiRule{"GET", "/aiv/v1/usage", Access::kUser, ApiRoute::kUsage},
     ApiRule{"GET", "/aiv/v1/requests", Access::kUser, ApiRoute::kController},
     ApiRule{"GET,DELETE", "/aiv/v1/requests/*", Access::kUser, ApiRoute::kController},
     ApiRule{"GET,POST,PATCH,PUT,DELETE", "/aiv/v1/nodes", Access::kOperator, ApiRoute::kController},

@@ -175,7 +175,16 @@ std::expected<WaiterPtr, ApiError> Dispatcher::enqueue(Demand demand) {
                         .cost_tokens = static_cast<std::int64_t>(std::min(cost, 1e9)),
                         .deadline_ms = monotonic_ms() + kQueueDeadlineMs,
                         .front = demand.front};
-  if (!model.queue.push(std::move(request), queue_places(slots))) {
+  const int places = queue_places(slots);
+  if (model.queue.size() >= places && !request.front) {
+    if (const auto displaced = model.queue.displaced_by(demand.key_id)) {
+      model.queue.remove(*displaced);
+      settle(model, *displaced, nullptr,
+             overloaded("The queue of the model '" + model.name + "' is full, and this key has the most in it.", "overloaded",
+                        retry_after_s(wait, random_ += 1)));
+    }
+  }
+  if (!model.queue.push(std::move(request), places)) {
     return std::unexpected(overloaded("The queue of the model '" + model.name + "' is full.", "overloaded",
                                       retry_after_s(wait, random_ += 1)));
   }

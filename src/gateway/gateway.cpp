@@ -49,6 +49,15 @@ Result<> GatewayServer::prepare() {
     log_error("routes.damaged", {{"reason", loaded.error().message()}});
   }
   state_.dispatcher.apply(state_.routes.current()->table());
+  const QuotaTime now = quota_now();
+  if (auto loaded = state_.usage.load(now.unix_ms); !loaded) {
+    log_error("usage.damaged", {{"reason", loaded.error().message()}});
+  }
+  for (const auto& [row, count] : state_.usage.today()) {
+    const RouteKey* key = state_.routes.current()->find_key(row.key_id);
+    const std::string team = key != nullptr ? key->team : std::string();
+    state_.quotas.restore(row.key_id, team, count.prompt_tokens + count.generated_tokens, now);
+  }
   return state_.access_log.open();
 }
 
@@ -88,6 +97,7 @@ Result<> GatewayServer::listen_rest(net::TlsContextPtr public_tls) {
   state_.connections = [this] { return public_server_->connections(); };
   net::spawn(state_.executor, state_.dispatcher.run(), "dispatcher");
   net::spawn(state_.executor, state_.access_log.run(), "access_log");
+  net::spawn(state_.executor, state_.usage.run(), "usage");
   return {};
 }
 
@@ -132,6 +142,7 @@ net::Task<> GatewayServer::drain(net::Clock::duration grace) {
   co_await net::sleep_for(net::milliseconds(50));
   state_.controller.close();
   state_.access_log.flush();
+  if (auto written = state_.usage.flush(); !written) log_warn("usage.not_written", {{"reason", written.error().message()}});
 }
 
 int run_gateway(GatewayOptions options) {

@@ -234,6 +234,8 @@ class Writer {
 void keep_field(CheckedRequest& request, std::string_view name, const element& value) {
   if (name == "model") {
     request.model = std::string_view(value);
+  } else if (name == "user") {
+    request.user = std::string_view(value);
   } else if (name == "stream") {
     request.stream = bool(value);
   } else if (name == "stream_options") {

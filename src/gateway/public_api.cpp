@@ -161,6 +161,7 @@ net::Task<> PublicApi::dispatch(Context& context, ApiRoute route) {
     case ApiRoute::kModel: co_return co_await show_model(context);
     case ApiRoute::kHealth: co_return co_await health(context);
     case ApiRoute::kMetrics: co_return co_await metrics(context);
+    case ApiRoute::kUsage: co_return co_await usage(context);
     case ApiRoute::kController: co_return co_await relay_to_controller(context);
   }
 }
@@ -205,6 +206,36 @@ net::Task<> PublicApi::metrics(Context& context) {
   head.headers.push_back({"content-type", "text/plain; version=0.0.4; charset=utf-8"});
   const Result<> sent = co_await context.exchange->respond(std::move(head), text);
   static_cast<void>(sent);
+}
+
+net::Task<> PublicApi::usage(Context& context) {
+  const auto asked = net::query_value(context.exchange->request().query, "days");
+  int days = 1;
+  if (asked) {
+    const auto [end, error] = std::from_chars(asked->data(), asked->data() + asked->size(), days);
+    if (error != std::errc{} || end != asked->data() + asked->size() || days < 1 || days > kUsageDaysMax) {
+      co_return co_await refuse(context, bad_request("'days' must be a whole number from 1 to " + std::to_string(kUsageDaysMax) + ".", "days"));
+    }
+  }
+  const std::string only = context.caller.role == Role::kUser ? context.caller.key_id : std::string();
+  Json items = state_.usage.rows_of_today(only);
+  const std::string directory = state_.usage.directory();
+  const std::int64_t now = unix_ms();
+  std::function<void()> read = [&items, &directory, &only, now, days] {
+    for (int back = 1; back < days; ++back) {
+      for (Json& row : UsageBook::rows_of_day(directory, utc_day(now - back * std::int64_t{86'400'000}), only)) items.push_back(std::move(row));
+    }
+  };
+  if (days > 1) co_await net::run_blocking(read);
+  const RoutesPtr routes = state_.routes.current();
+  for (Json& item : items) {
+    const RouteKey* key = routes->find_key(item.value("key", ""));
+    item["name"] = key != nullptr ? key->name : "";
+    item["team"] = key != nullptr ? key->team : "";
+  }
+  const Version version = routes->table().version;
+  std::string json = dump_json(Json{{"items", std::move(items)}, {"revision", version.rev}});
+  co_await answer(context, 200, std::move(json));
 }
 
 net::Task<> PublicApi::relay_to_controller(Context& context) {

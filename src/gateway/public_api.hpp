@@ -51,6 +51,7 @@ class PublicApi {
   [[nodiscard]] ModelList models_of(const Context& context, const Routes& routes) const;
   net::Task<> health(Context& context);
   net::Task<> metrics(Context& context);
+  net::Task<> usage(Context& context);
   net::Task<> relay_to_controller(Context& context);
   net::Task<> page(Context& context);
   net::Task<> answer(Context& context, int status, std::string json);

@@ -17,8 +17,8 @@ constexpr std::string_view kDone = "data: [DONE]\n\n";
 constexpr net::seconds kTrailerWait{2};
 constexpr net::seconds kErrorBodyWait{5};
 constexpr net::milliseconds kPaceMin{2000};
-constexpr net::milliseconds kProbeAfter{1500};  // of silence
-constexpr net::seconds kProbeLimit{2};
+constexpr net::milliseconds kProbeAfter{700};  // of silence
+constexpr net::milliseconds kProbeLimit{1500};
 
 double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
@@ -363,7 +363,11 @@ net::Task<bool> Relay::hangs(Clock::time_point silent_since) {
   probed_at_ = Clock::now();
   const bool silent = !answer && answer.error().code == ErrorCode::kTimeout;
   probes_failed_ = silent ? probes_failed_ + 1 : 0;
-  if (silent) probed_at_ -= kProbeAfter;  // the next question follows at once
+  if (silent) {
+    probed_at_ -= kProbeAfter;  // the next question follows at once
+    // Until that is decided nobody else is sent there; a good answer takes it back.
+    lease_->replica().ejection.failed(monotonic_ms());
+  }
   co_return probes_failed_ >= kProbesMax;
 }
 

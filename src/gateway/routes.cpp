@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/file.hpp"
+#include "core/quota.hpp"
 #include "wire/documents.hpp"
 
 namespace aiv::gateway {
@@ -30,7 +31,10 @@ Routes::Routes(RouteTable table) : table_(std::move(table)) {
   for (const RouteModel& model : table_.models) {
     for (const std::string& alias : model.aliases) models_.emplace(alias, &model);
   }
-  for (const RouteKey& key : table_.keys) keys_.emplace(key.id, &key);
+  for (const RouteKey& key : table_.keys) {
+    keys_.emplace(key.id, &key);
+    if (!key.team.empty()) teams_[key.team] = smaller_limits(teams_[key.team], key.team_limits);
+  }
 }
 
 const RouteModel* Routes::find_model(std::string_view name) const {
@@ -46,6 +50,11 @@ const RouteModel* Routes::find_model(std::string_view name) const {
 const RouteKey* Routes::find_key(std::string_view id) const {
   const auto found = keys_.find(id);
   return found == keys_.end() ? nullptr : found->second;
+}
+
+KeyLimits Routes::team_limits(std::string_view team) const {
+  const auto found = teams_.find(team);
+  return found == teams_.end() ? KeyLimits{} : found->second;
 }
 
 bool key_allows(const RouteKey* key, std::string_view model) {

@@ -21,11 +21,14 @@ class Routes {
   // A deployment's name or one of its aliases; exact, then without ":latest". nullptr: unknown.
   [[nodiscard]] const RouteModel* find_model(std::string_view name) const;
   [[nodiscard]] const RouteKey* find_key(std::string_view id) const;
+  // What the keys of a team state together.
+  [[nodiscard]] KeyLimits team_limits(std::string_view team) const;
 
  private:
   RouteTable table_;
   std::map<std::string_view, const RouteModel*> models_;
   std::map<std::string_view, const RouteKey*> keys_;
+  std::map<std::string_view, KeyLimits> teams_;
 };
 using RoutesPtr = std::shared_ptr<const Routes>;
 

@@ -9,7 +9,8 @@ GatewayState::GatewayState(net::Executor loop, GatewayOptions settings)
       links(loop, options.cluster),
       dispatcher(loop, [this](const std::string& node) { return links.up(node); }),
       controller(loop, "unix:" + options.data_dir + "/run/controller.sock"),
-      access_log(loop, options.access_log ? options.data_dir + "/logs/access.log" : std::string()) {
+      access_log(loop, options.access_log ? options.data_dir + "/logs/access.log" : std::string()),
+      usage(loop, options.data_dir + "/gateway/usage") {
   links.on_change([this](const std::string&, bool) { dispatcher.pump_all(); });
 }
 

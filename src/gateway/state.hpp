@@ -11,7 +11,9 @@
 #include "gateway/gateway.hpp"
 #include "gateway/metrics.hpp"
 #include "gateway/node_links.hpp"
+#include "gateway/quota_book.hpp"
 #include "gateway/routes.hpp"
+#include "gateway/usage_book.hpp"
 
 namespace aiv::gateway {
 
@@ -28,6 +30,8 @@ struct GatewayState {
   ControllerClient controller;
   Metrics metrics;
   AccessLog access_log;
+  QuotaBook quotas;
+  UsageBook usage;
   bool draining = false;
   // How many controllers listen to the links just now; none: the table may be stale, and is served from all the same.
   int controllers = 0;

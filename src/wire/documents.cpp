@@ -17,6 +17,7 @@ constexpr std::size_t kDevicesMax = 64;
 constexpr std::size_t kReplicasMax = 1024;
 constexpr std::size_t kModelsMax = 20000;
 constexpr std::size_t kKeysMax = 100000;
+constexpr std::int64_t kLimitMax = 1'000'000'000;
 
 template <class Enum>
 struct Word {
@@ -197,6 +198,19 @@ RouteModel read_route_model(JsonReader& r) {
   return out;
 }
 
+KeyLimits read_key_limits(JsonReader& r, std::string_view key) {
+  KeyLimits out;
+  const Json& json = r.object(key, false);
+  if (!json.is_object() || json.empty()) return out;
+  JsonReader limits(json, r.path_of(key));
+  out.requests_per_min = limits.integer_or("requests_per_min", 0, 0, kLimitMax);
+  out.tokens_per_min = limits.integer_or("tokens_per_min", 0, 0, kLimitMax);
+  out.concurrency = limits.integer_or("concurrency", 0, 0, kLimitMax);
+  out.tokens_per_day = limits.integer_or("tokens_per_day", 0, 0, kLimitMax * 1000);
+  r.absorb(limits);
+  return out;
+}
+
 RouteKey read_route_key(JsonReader& r) {
   RouteKey out;
   out.id = r.string("id", 64);
@@ -205,6 +219,9 @@ RouteKey read_route_key(JsonReader& r) {
   out.role = read_enum(r, "role", kRoles, Role::kUser, true);
   out.expires_at_ms = r.integer_or("expires_at_ms", 0, 0, kMax);
   out.disabled = r.boolean_or("disabled", false);
+  out.team = r.string_or("team", "", 128);
+  out.limits = read_key_limits(r, "limits");
+  out.team_limits = read_key_limits(r, "team_limits");
   for (const Json& model : r.array("models", false)) {
     if (!model.is_string() || model.get_ref<const std::string&>().size() > 256) r.fail_at("models", "must hold names");
     if (!r.ok()) break;
@@ -220,6 +237,15 @@ Result<T> checked(const JsonReader& reader, T value) {
 }
 
 }  // namespace
+
+Json to_json(const KeyLimits& limits) {
+  return {{"requests_per_min", limits.requests_per_min},
+          {"tokens_per_min", limits.tokens_per_min},
+          {"concurrency", limits.concurrency},
+          {"tokens_per_day", limits.tokens_per_day}};
+}
+
+KeyLimits key_limits_of(JsonReader& reader, std::string_view key) { return read_key_limits(reader, key); }
 
 std::string_view to_string(ReplicaState state) { return word_of(state, kStates); }
 std::string_view to_string(ModelKind kind) { return word_of(kind, kKinds); }
@@ -346,7 +372,10 @@ Json to_json(const RouteTable& t) {
                     {"role", to_string(k.role)},
                     {"models", k.models},
                     {"expires_at_ms", k.expires_at_ms},
-                    {"disabled", k.disabled}});
+                    {"disabled", k.disabled},
+                    {"limits", to_json(k.limits)},
+                    {"team", k.team},
+                    {"team_limits", to_json(k.team_limits)}});
   }
   return {{"version", version_json(t.version)},
           {"auth_required", t.auth_required},

@@ -13,6 +13,9 @@ Json to_json(const ReplicaSpec& spec);
 Json to_json(const ReplicaStatus& status);
 Json to_json(const Device& device);
 Json to_json(const DeviceBytes& bytes);
+Json to_json(const KeyLimits& limits);
+// The object at `key`; absent: no limits.
+KeyLimits key_limits_of(JsonReader& reader, std::string_view key);
 
 Result<NodeDesired> node_desired_from_json(const Json& json);
 Result<NodeObserved> node_observed_from_json(const Json& json);

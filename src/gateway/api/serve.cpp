@@ -87,6 +87,12 @@ std::expected<Prepared, ApiError> prepare(ApiRoute route, std::string& body, con
   return Prepared{std::move(*request), std::move(translated->form)};
 }
 
+// What is reserved for an answer: as much as was asked for, else as much as the model can say.
+std::int64_t longest_answer(const CheckedRequest& request, const Model& model) {
+  if (request.endpoint == Endpoint::kEmbedding || request.endpoint == Endpoint::kRerank) return 0;
+  return request.max_tokens > 0 ? request.max_tokens : model.ctx_per_slot;
+}
+
 std::string_view route_for(ModelKind kind) {
   switch (kind) {
     case ModelKind::kChat:
@@ -182,7 +188,19 @@ net::Task<> PublicApi::inference(Context& context, ApiRoute route) {
         context,
         bad_request("'" + fits.error().where + "' " + fits.error().reason + ".", fits.error().where));
   }
-  const std::string* debug = net::find_header(context.exchange->request().headers, "x-aiv-debug");
+  const net::Headers& sent = context.exchange->request().headers;
+  std::string user = net::header_or(sent, "x-openwebui-user-id", request.user);
+  const double estimate = static_cast<double>(request.prompt_bytes) * (*model)->tokens_per_byte.value();
+  const auto prompt_estimate = static_cast<std::int64_t>(estimate) + 1;
+  const RoutesPtr routes = state_.routes.current();
+  const RouteKey* key = routes->find_key(context.caller.key_id);
+  auto ticket = state_.quotas.admit(key, *routes, prompt_estimate + longest_answer(request, **model), quota_now());
+  for (net::Header& header : state_.quotas.headers(key, quota_now())) context.headers.push_back(std::move(header));
+  if (!ticket) {
+    state_.metrics.model((*model)->name).failures_by_code["rate_limit_exceeded"] += 1;
+    co_return co_await refuse(context, quota_exceeded(ticket.error()));
+  }
+  const std::string* debug = net::find_header(sent, "x-aiv-debug");
   Relay relay(state_, {.exchange = context.exchange,
                        .caller = context.caller,
                        .request = std::move(request),
@@ -203,6 +221,13 @@ net::Task<> PublicApi::inference(Context& context, ApiRoute route) {
   context.model = (*model)->name;
   context.replica = result.replica;
   context.end = result.end;
+  record.resumes = result.resumes;
+  // Of an answer that never came to its end the engine has not said how long the prompt was.
+  const bool worked = result.usage.generated_tokens > 0 || record.prompt_tokens > 0;
+  const std::int64_t prompt_tokens = record.prompt_tokens > 0 || !worked ? record.prompt_tokens : prompt_estimate;
+  (*ticket)->used(prompt_tokens + record.generated_tokens);
+  state_.usage.add({context.caller.key_id, std::move(user), context.model},
+                   {.requests = 1, .prompt_tokens = prompt_tokens, .generated_tokens = record.generated_tokens}, unix_ms());
 }
 
 // How many tokens a prompt has is asked of any replica, besides its slots: nothing is generated.

@@ -159,5 +159,22 @@ TEST(RetryAfter, IsAWholeNumberOfSecondsFromOneToSixty) {
   EXPECT_EQ(retry_after_s(-3, 5), 1);
 }
 
+TEST(AdmissionQueue, AFullQueueMakesRoomForAKeyThatHasFewOfItsPlaces) {
+  AdmissionQueue queue;
+  for (std::uint64_t ticket = 1; ticket <= 4; ++ticket) {
+    ASSERT_TRUE(queue.push({.ticket = ticket, .key_id = "greedy", .cost_tokens = 1, .deadline_ms = 1000}, 4));
+  }
+  EXPECT_EQ(queue.displaced_by("greedy"), std::nullopt) << "nobody makes room for himself";
+  ASSERT_EQ(queue.displaced_by("modest"), 4U) << "the newest goes";
+  ASSERT_TRUE(queue.remove(4));
+  ASSERT_TRUE(queue.push({.ticket = 5, .key_id = "modest", .cost_tokens = 1, .deadline_ms = 1000}, 4));
+  ASSERT_EQ(queue.displaced_by("modest"), 3U);
+  ASSERT_TRUE(queue.remove(3));
+  ASSERT_TRUE(queue.push({.ticket = 6, .key_id = "modest", .cost_tokens = 1, .deadline_ms = 1000}, 4));
+  EXPECT_EQ(queue.displaced_by("modest"), std::nullopt) << "two and two: nobody has more than his share";
+  EXPECT_EQ(queue.displaced_by("third"), 2U);
+  EXPECT_TRUE(queue.consistent());
+}
+
 }  // namespace
 }  // namespace aiv
