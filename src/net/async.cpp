@@ -1,67 +1,87 @@
 #include "net/async.hpp"
 
-#include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/redirect_error.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <csignal>
 
 #include "base/log.hpp"
+#include "net/asio_wait.hpp"
+#include "net/loop.hpp"
 
 namespace aiv::net {
 namespace asio = boost::asio;
 
-void spawn(Executor executor, Task<> task, std::string_view name) {
-  asio::co_spawn(executor, std::move(task), [name = std::string(name)](std::exception_ptr error) {
-    if (!error) return;
-    try {
-      std::rethrow_exception(error);
-    } catch (const std::exception& failure) {
-      log_error("task.failed", {{"task", name}, {"reason", failure.what()}});
-    } catch (...) {
-      log_error("task.failed", {{"task", name}, {"reason", "unknown exception"}});
+namespace {
+
+// The root of a chain: awaits the task, logs what escapes from it, and ends.
+struct Supervisor {
+  struct promise_type : detail::PromiseBase {
+    // The arguments of supervise().
+    promise_type(const Executor& executor, const Task<>&, const std::string&) : bottom(executor) {
+      root = &bottom;
+      bottom.self = std::coroutine_handle<promise_type>::from_promise(*this);
     }
-  });
-}
+    struct Ended {
+      [[nodiscard]] bool await_ready() const noexcept { return false; }
+      void await_suspend(std::coroutine_handle<promise_type> at) const noexcept { at.promise().bottom.ended = true; }
+      void await_resume() const noexcept {}
+    };
+    Supervisor get_return_object() { return {&bottom}; }
+    [[nodiscard]] Ended final_suspend() const noexcept { return {}; }
+    void return_void() const noexcept {}
+    detail::Root bottom;
+  };
+  detail::Root* root;
+};
 
-Task<Executor> this_executor() { co_return co_await asio::this_coro::executor; }
-
-Task<> sleep_until(Clock::time_point when) {
-  asio::steady_timer timer(co_await asio::this_coro::executor, when);
-  boost::system::error_code error;
-  co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
-}
-
-Task<> sleep_for(Clock::duration duration) { return sleep_until(Clock::now() + duration); }
-
-Signal::Signal(Executor executor) : timer_(executor) {}
-
-void Signal::notify() {
-  if (waiters_ == 0) {
-    pending_ = true;
-    return;
+Supervisor supervise(Executor, Task<> task, std::string name) {
+  try {
+    co_await task;
+  } catch (const std::exception& failure) {
+    log_error("task.failed", {{"task", name}, {"reason", failure.what()}});
+  } catch (...) {
+    log_error("task.failed", {{"task", name}, {"reason", "unknown exception"}});
   }
-  // Cancels every wait on this timer; a waiter that has not run yet is woken once.
-  timer_.cancel();
 }
 
-Task<bool> Signal::wait_until(Clock::time_point deadline) {
-  if (pending_) {
-    pending_ = false;
-    co_return true;
+struct DestroyRoot {
+  void operator()(detail::Root* root) const { root->self.destroy(); }
+};
+
+struct StartRoot {
+  std::unique_ptr<detail::Root, DestroyRoot> owned;
+  void operator()() {
+    detail::Root& root = *owned.release();
+    detail::Loop::of(root.executor).start(root);
   }
-  // The timer is shared: a second waiter would move the first one's deadline (and wake it, which is allowed).
-  if (waiters_ == 0 || timer_.expiry() > deadline) timer_.expires_at(deadline);
-  ++waiters_;
-  boost::system::error_code error;
-  co_await timer_.async_wait(asio::redirect_error(asio::use_awaitable, error));
-  --waiters_;
-  co_return error == asio::error::operation_aborted || Clock::now() < deadline;
+};
+
+}  // namespace
+
+void spawn(Executor executor, Task<> task, std::string_view name) {
+  detail::Root* root = supervise(executor, std::move(task), std::string(name)).root;
+  if (executor.running_in_this_thread()) {
+    detail::Loop::of(executor).start(*root);
+  } else {
+    // Until the loop has taken it over, the handler owns it.
+    asio::post(executor, StartRoot{std::unique_ptr<detail::Root, DestroyRoot>(root)});
+  }
 }
 
-Task<> Signal::wait() { co_await wait_until(Clock::time_point::max()); }
+void detail::TimedWait::enlist() {
+  if (signal_ != nullptr) signal_->waiters_.push_back(*this);
+  if (deadline != Clock::time_point::max()) root->loop->add_deadline(*this);
+}
+
+void Signal::wake_all() {
+  while (!waiters_.empty()) {
+    detail::TimedWait& wait = waiters_.front();
+    waiters_.pop_front();
+    wait.notified = true;
+    wait.root->loop->wake(wait);
+  }
+}
 
 namespace {
 
@@ -71,23 +91,59 @@ asio::thread_pool& blocking_pool() {
   return pool;
 }
 
-Task<> run_on_pool(std::function<void()> function) {
-  function();
-  co_return;
-}
+class BlockingWait : public detail::Waiter {
+ public:
+  explicit BlockingWait(std::function<void()> function) : function_(std::move(function)) {}
+  [[nodiscard]] bool await_ready() const { return false; }
+  template <class Promise>
+  void await_suspend(std::coroutine_handle<Promise> at) {
+    hold(at);
+    auto gate = root->loop->blocking();
+    {
+      const std::lock_guard lock(gate->mutex);
+      gate->running += 1;
+    }
+    asio::post(blocking_pool(), [this, gate] { work(*gate); });
+  }
+  void await_resume() {
+    if (error_) std::rethrow_exception(std::move(error_));
+  }
+
+ private:
+  void work(detail::Loop::Blocking& gate) {
+    try {
+      function_();
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+    const std::lock_guard lock(gate.mutex);
+    if (gate.open) asio::post(root->executor, [this] { go_on(); });
+    gate.running -= 1;
+    gate.idle.notify_all();
+  }
+  std::function<void()> function_;
+  std::exception_ptr error_;
+};
 
 }  // namespace
 
 Task<> run_blocking(std::function<void()> function) {
-  co_await asio::co_spawn(blocking_pool(), run_on_pool(std::move(function)), asio::use_awaitable);
+  BlockingWait wait(std::move(function));
+  co_await wait;
 }
 
 namespace {
 
 Task<> signal_loop(std::shared_ptr<asio::signal_set> set, std::function<void(int)> on_signal) {
   for (;;) {
-    boost::system::error_code error;
-    const int signo = co_await set->async_wait(asio::redirect_error(asio::use_awaitable, error));
+    int signo = 0;
+    auto start = [&](auto handler) {
+      set->async_wait([&signo, handler](boost::system::error_code error, int number) {
+        signo = number;
+        handler(error);
+      });
+    };
+    const boost::system::error_code error = co_await detail::asio_wait(start);
     if (error) co_return;
     on_signal(signo);
   }

@@ -3,12 +3,8 @@
 // Rules (g++ 12.2): no lambda with captures inside a co_await expression; coroutine parameters by value, or a
 // reference to what outlives the run; no reference into shared state across a co_await.
 #pragma once
-#include <boost/asio/any_io_executor.hpp>
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
+#include <boost/intrusive/set_hook.hpp>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -16,38 +12,110 @@
 #include <string_view>
 
 #include "base/result.hpp"
+#include "net/task.hpp"
 
 namespace aiv::net {
 
-template <class T = void>
-using Task = boost::asio::awaitable<T>;
-using Executor = boost::asio::any_io_executor;
-using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// Runs `task` on its own; an exception that escapes is logged as "task.failed" with the name and ends only it.
-void spawn(Executor executor, Task<> task, std::string_view name);
-Task<Executor> this_executor();
-Task<> sleep_for(Clock::duration duration);
-Task<> sleep_until(Clock::time_point when);
+class Signal;
 
-// A condition to wait on: notify() wakes all who wait now, and, if nobody waits, the next one who does.
-class Signal {
+namespace detail {
+
+struct SignalTag;
+struct DeadlineTag;
+using SignalHook = intrusive::list_base_hook<intrusive::tag<SignalTag>, intrusive::link_mode<intrusive::auto_unlink>>;
+using DeadlineHook = intrusive::set_base_hook<intrusive::tag<DeadlineTag>, intrusive::link_mode<intrusive::auto_unlink>>;
+
+// Waits for a signal (if any), at most until a time.
+class [[nodiscard]] TimedWait : public Waiter, public SignalHook, public DeadlineHook {
  public:
-  explicit Signal(Executor executor);
-  void notify();
-  // True when notified, false when `deadline` passed first. Spurious wake-ups happen: re-check the condition.
-  Task<bool> wait_until(Clock::time_point deadline);
-  Task<> wait();
+  TimedWait(Signal* signal, Clock::time_point until) : deadline(until), signal_(signal) {}
+  [[nodiscard]] bool await_ready();
+  template <class Promise>
+  void await_suspend(std::coroutine_handle<Promise> at) {
+    hold(at);
+    enlist();
+  }
+  [[nodiscard]] bool await_resume() const { return notified; }
+
+  const Clock::time_point deadline;
+  bool notified = false;
 
  private:
-  boost::asio::steady_timer timer_;
-  bool pending_ = false;
-  int waiters_ = 0;
+  void enlist();
+  Signal* signal_;
 };
 
-// Runs a blocking function on a small pool of named threads and resumes the caller on its own executor.
+struct SleepWait : TimedWait {
+  explicit SleepWait(Clock::time_point until) : TimedWait(nullptr, until) {}
+  void await_resume() const {}
+};
+
+struct SignalWait : TimedWait {
+  explicit SignalWait(Signal* signal) : TimedWait(signal, Clock::time_point::max()) {}
+  void await_resume() const {}
+};
+
+struct ExecutorWait {
+  [[nodiscard]] bool await_ready() const { return false; }
+  template <class Promise>
+  bool await_suspend(std::coroutine_handle<Promise> at) {
+    root = at.promise().root;
+    return false;
+  }
+  [[nodiscard]] Executor await_resume() const { return root->executor; }
+  const Root* root = nullptr;
+};
+
+}  // namespace detail
+
+// Runs `task` on its own; an exception that escapes is logged as "task.failed" with the name and ends only it. On the
+// loop's own thread the task runs at once until it waits for the first time; from elsewhere it is handed over.
+void spawn(Executor executor, Task<> task, std::string_view name);
+// The executor of the task that awaits this.
+[[nodiscard]] inline detail::ExecutorWait this_executor() { return {}; }
+inline detail::SleepWait sleep_until(Clock::time_point when) { return detail::SleepWait(when); }
+inline detail::SleepWait sleep_for(Clock::duration duration) { return detail::SleepWait(Clock::now() + duration); }
+
+// A condition to wait on: notify() wakes all who wait now, and, if nobody waits, the next one who does. All on one
+// loop. One that is destroyed wakes who waits.
+class Signal {
+ public:
+  Signal() = default;
+  explicit Signal(const Executor&) {}
+  ~Signal() { wake_all(); }
+  Signal(const Signal&) = delete;
+  Signal& operator=(const Signal&) = delete;
+  void notify() {
+    if (waiters_.empty()) {
+      pending_ = true;
+    } else {
+      wake_all();
+    }
+  }
+  // Awaited: true when notified, false when `deadline` passed first. Spurious wake-ups happen: re-check the condition.
+  detail::TimedWait wait_until(Clock::time_point deadline) { return {this, deadline}; }
+  detail::SignalWait wait() { return detail::SignalWait(this); }
+
+ private:
+  friend class detail::TimedWait;
+  void wake_all();
+  detail::intrusive::list<detail::TimedWait, detail::intrusive::base_hook<detail::SignalHook>,
+                          detail::intrusive::constant_time_size<false>>
+      waiters_;
+  bool pending_ = false;
+};
+
+inline bool detail::TimedWait::await_ready() {
+  if (signal_ == nullptr || !signal_->pending_) return false;
+  signal_->pending_ = false;
+  notified = true;
+  return true;
+}
+
+// Runs a blocking function on a small pool of named threads and resumes the caller on its own loop
 // (file hashing, fsync, NVML, SQL of the API). The function must not touch the caller's state.
 Task<> run_blocking(std::function<void()> function);
 

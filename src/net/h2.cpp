@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 #include <nghttp2/nghttp2.h>
 
+#include <algorithm>
 #include <array>
-#include <deque>
 #include <map>
+#include <optional>
 
 #include "base/log.hpp"
 
@@ -16,6 +17,7 @@ namespace {
 constexpr std::size_t kStreamBufferMax = 256 * 1024;
 constexpr std::size_t kWriteBatch = 256 * 1024;
 constexpr auto kWriteStall = seconds(30);
+constexpr auto kSecondLook = milliseconds(200);
 // A frame of a large body must not hold tokens of other streams up for long.
 constexpr std::uint32_t kMaxFrame = 16384;
 constexpr std::uint64_t kResetsMax = 1'000'000;  // at once, and again each second
@@ -25,7 +27,6 @@ struct Stream {
   std::int32_t id = 0;
   // What has arrived.
   std::string in;
-  std::size_t in_taken = 0;
   Headers headers;  // of the head; pseudo headers apart
   Headers trailers;
   std::string method, path, query;
@@ -47,28 +48,30 @@ struct Stream {
   std::uint32_t error_code = 0;
   std::string close_reason;
   std::function<void()> on_gone;
-
-  [[nodiscard]] bool broken() const { return closed && !in_ended; }
+  bool endless = false;
 };
 using StreamState = std::shared_ptr<Stream>;
 
-nghttp2_nv nv_of(const std::string& name, const std::string& value) {
+nghttp2_nv nv_of(std::string_view name, std::string_view value) {
+  // A value that never comes again must not push those that do out of the peer's table.
+  const bool once = name == "x-request-id" || name == "content-length";
   return {reinterpret_cast<std::uint8_t*>(const_cast<char*>(name.data())),
           reinterpret_cast<std::uint8_t*>(const_cast<char*>(value.data())), name.size(), value.size(),
-          NGHTTP2_NV_FLAG_NONE};
-}
-
-std::vector<nghttp2_nv> nv_list(const Headers& headers) {
-  std::vector<nghttp2_nv> out;
-  out.reserve(headers.size());
-  for (const Header& header : headers) out.push_back(nv_of(header.name, header.value));
-  return out;
+          static_cast<std::uint8_t>(once ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE)};
 }
 
 // Fields that only make sense on HTTP/1.1 connections (RFC 9113 8.2.2).
 bool connection_specific(std::string_view name) {
   return name == "connection" || name == "transfer-encoding" || name == "keep-alive" || name == "upgrade" ||
          name == "proxy-connection" || name == "host";
+}
+
+// Appends what may stand in HTTP/2; nghttp2 copies when a head is submitted.
+void append_fields(std::vector<nghttp2_nv>& out, const Headers& headers) {
+  out.reserve(out.size() + headers.size());
+  for (const Header& header : headers) {
+    if (!connection_specific(header.name)) out.push_back(nv_of(header.name, header.value));
+  }
 }
 
 class Connection;
@@ -122,6 +125,7 @@ class Connection final : public H2Connection {
     return !closed_ && !draining_ && !goaway_received_;
   }
   [[nodiscard]] std::size_t active_streams() const override { return streams_.size(); }
+  [[nodiscard]] std::size_t room() const override;
   [[nodiscard]] const ByteStream& stream() const override { return *stream_; }
   [[nodiscard]] Clock::time_point last_read() const override { return last_read_; }
   Task<Result<ClientExchangePtr>> open(RequestHead head, std::string body) override;
@@ -132,20 +136,28 @@ class Connection final : public H2Connection {
   Result<> submit_response(const StreamState& stream, const ResponseHead& head);
   void end_output(const StreamState& stream, Headers trailers);
   void reset(const StreamState& stream, std::uint32_t code);
-  void wake() { writer_->notify(); }
-  [[nodiscard]] Executor executor() const { return executor_; }
+  // Something is to be sent.
+  void wake() {
+    if (std::exchange(write_due_, true)) return;
+    writer_.notify();
+  }
+  // The same, where nghttp2 may have something to say.
+  void wake_if_due() {
+    if (nghttp2_session_want_write(session_) != 0) wake();
+  }
   [[nodiscard]] Error why(const Stream& stream) const;
 
  private:
   void prepare(Executor executor);
   Task<> write_loop();
+  Task<> ping_loop();
+  bool drained();
   void fail_all(const std::string& reason);
   void close_stream(const StreamState& stream, std::uint32_t code, std::string reason);
   StreamState find(std::int32_t id) const {
     const auto it = streams_.find(id);
     return it == streams_.end() ? nullptr : it->second;
   }
-  Result<> start_request(const StreamState& stream);
 
   static int on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* self);
   static int on_header(nghttp2_session*, const nghttp2_frame* frame, const std::uint8_t* name,
@@ -162,10 +174,12 @@ class Connection final : public H2Connection {
   Handler handler_;
   H2Limits limits_;
   bool server_;
-  Executor executor_;
+  std::optional<Executor> executor_;  // once it runs
   nghttp2_session* session_ = nullptr;
   std::map<std::int32_t, StreamState> streams_;
-  std::unique_ptr<Signal> writer_;
+  Signal writer_;
+  bool write_due_ = false;
+  Signal ended_;
   bool closed_ = false;
   bool draining_ = false;
   bool goaway_received_ = false;
@@ -179,7 +193,6 @@ class Connection final : public H2Connection {
 void Connection::prepare(Executor executor) {
   if (session_ != nullptr) return;
   executor_ = executor;
-  writer_ = std::make_unique<Signal>(executor_);
   nghttp2_session_callbacks* callbacks = nullptr;
   AIV_ASSERT(nghttp2_session_callbacks_new(&callbacks) == 0);
   nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, &Connection::on_begin_headers);
@@ -218,7 +231,8 @@ Task<Error> Connection::run() {
   prepare(co_await this_executor());
   last_read_ = Clock::now();
   writer_running_ = true;
-  spawn(executor_, write_loop(), "h2.write");
+  spawn(*executor_, write_loop(), "h2.write");
+  if (limits_.ping_every > Clock::duration::zero()) spawn(*executor_, ping_loop(), "h2.ping");
   std::string buffer;
   std::string reason;
   while (!closed_) {
@@ -235,7 +249,11 @@ Task<Error> Connection::run() {
       reason = fmt::format("HTTP/2 protocol error: {}", nghttp2_strerror(static_cast<int>(used)));
       break;
     }
-    wake();
+    wake_if_due();
+    if (drained()) {
+      reason = "the peer drained the connection";
+      break;
+    }
     if (nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0) {
       reason = "the connection was shut down";
       break;
@@ -246,6 +264,7 @@ Task<Error> Connection::run() {
   fail_all(close_reason_);
   stream_->close();
   wake();
+  ended_.notify();
   // The writer touches the session; let it leave first.
   while (writer_running_) co_await sleep_for(milliseconds(1));
   co_return Error{ErrorCode::kUnavailable, close_reason_, stream_->peer()};
@@ -255,6 +274,11 @@ Task<> Connection::write_loop() {
   const auto self = shared_from_this();
   std::string batch;
   while (!closed_) {
+    if (!write_due_) {
+      co_await writer_.wait();
+      continue;
+    }
+    write_due_ = false;
     batch.clear();
     while (batch.size() < kWriteBatch) {
       const std::uint8_t* data = nullptr;
@@ -267,15 +291,14 @@ Task<> Connection::write_loop() {
       batch.append(reinterpret_cast<const char*>(data), static_cast<std::size_t>(size));
     }
     if (closed_) break;
-    if (batch.empty()) {
-      co_await writer_->wait();
-      continue;
-    }
+    if (batch.size() >= kWriteBatch) write_due_ = true;
+    if (batch.empty()) continue;
     const Result<> written = co_await stream_->write_all(batch);
     if (!written) {
       close(written.error().reason);
       break;
     }
+    if (drained()) close("the peer drained the connection");
   }
   writer_running_ = false;
 }
@@ -285,7 +308,49 @@ void Connection::close(std::string reason) {
   closed_ = true;
   close_reason_ = std::move(reason);
   stream_->close();
-  if (writer_) wake();
+  wake();
+  ended_.notify();
+}
+
+// After the peer's GOAWAY: nothing is left that has an end.
+bool Connection::drained() {
+  if (server_ || !goaway_received_) return false;
+  return std::all_of(streams_.begin(), streams_.end(), [](const auto& entry) { return entry.second->endless; });
+}
+
+Task<> Connection::ping_loop() {
+  const auto self = shared_from_this();
+  constexpr auto kNotAsked = Clock::time_point::max();
+  auto asked = kNotAsked;  // when the PING without an answer was sent
+  bool looked_again = false;
+  while (!closed_) {
+    const auto now = Clock::now();
+    if (last_read_ > asked) asked = kNotAsked;
+    if (asked == kNotAsked) {
+      looked_again = false;
+      if (now - last_read_ >= limits_.ping_every) {
+        nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, nullptr);
+        asked = now;
+        wake();
+      }
+    }
+    auto next = asked == kNotAsked ? last_read_ + limits_.ping_every : asked + limits_.ping_limit;
+    if (asked != kNotAsked && now >= next) {
+      if (looked_again) break;
+      // It may have been us who stood still: what lies in the socket is read before the peer is judged.
+      looked_again = true;
+      next = now + kSecondLook;
+    }
+    co_await ended_.wait_until(next);
+  }
+  if (looked_again) close("the peer was silent after a PING");
+}
+
+std::size_t Connection::room() const {
+  if (session_ == nullptr) return limits_.max_concurrent_streams;
+  const std::size_t allowed =
+      nghttp2_session_get_remote_settings(session_, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+  return allowed > streams_.size() ? allowed - streams_.size() : 0;
 }
 
 Task<> Connection::shutdown(Clock::duration grace) {
@@ -338,7 +403,7 @@ int Connection::on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, v
   auto* me = static_cast<Connection*>(self);
   if (frame->hd.type != NGHTTP2_HEADERS) return 0;
   if (me->server_ && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
-    auto stream = std::make_shared<Stream>(me->executor_);
+    auto stream = std::make_shared<Stream>(*me->executor_);
     stream->id = frame->hd.stream_id;
     me->streams_[stream->id] = stream;
   }
@@ -396,7 +461,7 @@ int Connection::on_frame(nghttp2_session* session, const nghttp2_frame* frame, v
       nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_REFUSED_STREAM);
       return 0;
     }
-    spawn(me->executor_, me->handler_(std::move(exchange)), "h2.request");
+    spawn(*me->executor_, me->handler_(std::move(exchange)), "h2.request");
   }
   return 0;
 }
@@ -442,7 +507,8 @@ ssize_t Connection::read_source(nghttp2_session* session, std::int32_t id, std::
       *flags |= NGHTTP2_DATA_FLAG_EOF;
       if (!stream->out_trailers.empty()) {
         *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-        const auto trailers = nv_list(stream->out_trailers);
+        std::vector<nghttp2_nv> trailers;
+        append_fields(trailers, stream->out_trailers);
         nghttp2_submit_trailer(session, id, trailers.data(), trailers.size());
       }
     } else if (count == 0) {
@@ -469,7 +535,7 @@ Task<Result<bool>> Connection::take(StreamState stream, std::string& out, Clock:
       stream->in.clear();
       if (!stream->closed && !closed_) {
         nghttp2_session_consume_stream(session_, stream->id, size);
-        wake();
+        wake_if_due();
       }
       co_return true;
     }
@@ -503,11 +569,9 @@ Task<Result<>> Connection::put(StreamState stream, std::string_view bytes) {
 
 Result<> Connection::submit_response(const StreamState& stream, const ResponseHead& head) {
   if (stream->closed || closed_) return std::unexpected(why(*stream));
-  Headers headers{{":status", std::to_string(head.status)}};
-  for (const Header& header : head.headers) {
-    if (!connection_specific(header.name)) headers.push_back(header);
-  }
-  const auto list = nv_list(headers);
+  const std::string status = std::to_string(head.status);
+  std::vector<nghttp2_nv> list{nv_of(":status", status)};
+  append_fields(list, head.headers);
   nghttp2_data_provider provider{};
   provider.read_callback = &Connection::read_source;
   if (nghttp2_submit_response(session_, stream->id, list.data(), list.size(), &provider) != 0) {
@@ -534,19 +598,17 @@ void Connection::reset(const StreamState& stream, std::uint32_t code) {
 
 Task<Result<ClientExchangePtr>> Connection::open(RequestHead head, std::string body) {
   if (!open_for_requests()) co_return fail(ErrorCode::kUnavailable, "the link is closed", stream_->peer());
-  if (streams_.size() >= limits_.max_concurrent_streams) {
-    co_return fail(ErrorCode::kUnavailable, "too many requests on this link", stream_->peer());
-  }
   prepare(co_await this_executor());
-  auto stream = std::make_shared<Stream>(executor_);
+  if (room() == 0) co_return fail(ErrorCode::kRefused, "the peer takes no more requests at once", stream_->peer());
+  auto stream = std::make_shared<Stream>(*executor_);
   stream->out = std::move(body);
   stream->out_ended = true;
-  const std::string path = head.query.empty() ? head.path : head.path + "?" + head.query;
-  Headers headers{{":method", head.method}, {":scheme", "http"}, {":authority", "aiv"}, {":path", path}};
-  for (Header& header : head.headers) {
-    if (!connection_specific(header.name)) headers.push_back(std::move(header));
-  }
-  const auto list = nv_list(headers);
+  stream->endless = head.endless;
+  std::string path = std::move(head.path);
+  if (!head.query.empty()) path += "?" + head.query;
+  std::vector<nghttp2_nv> list{nv_of(":method", head.method), nv_of(":scheme", "http"), nv_of(":authority", "aiv"),
+                               nv_of(":path", path)};
+  append_fields(list, head.headers);
   nghttp2_data_provider provider{};
   provider.read_callback = &Connection::read_source;
   const std::int32_t id = nghttp2_submit_request(session_, nullptr, list.data(), list.size(),
@@ -567,13 +629,11 @@ ServerSide::ServerSide(std::shared_ptr<Connection> connection, StreamState strea
 
 ServerSide::~ServerSide() {
   stream_->on_gone = nullptr;
-  // A handler that left without an end: the peer must not wait, nor take what it has for the whole.
+  // A handler that left without an end: the peer must not take what it has for the whole.
   if (!stream_->out_ended) connection_->reset(stream_, NGHTTP2_INTERNAL_ERROR);
 }
 
-std::string ServerSide::peer() const {
-  return connection_->stream().peer();
-}
+std::string ServerSide::peer() const { return connection_->stream().peer(); }
 
 Task<Result<bool>> ServerSide::read_some(std::string& out) {
   co_return co_await connection_->take(stream_, out, Clock::time_point::max());

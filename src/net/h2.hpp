@@ -8,12 +8,23 @@
 
 namespace aiv::net {
 
+//
+// A peer that is gone without a word (a pulled cable, a frozen machine): with `ping_every` set, silence of that length
+// is asked about with a PING, and without any byte for `ping_limit` after it the connection ends.
+//
+// A peer that said GOAWAY gets no new request; when the last open one has ended the client closes, so that the peer
+// can dial anew at once. Watches (RequestHead::endless) are cut then.
 struct H2Limits {
-  std::size_t max_concurrent_streams = 1024;
+  std::size_t max_concurrent_streams = 1024;  // of the peer, announced to it
   std::size_t stream_window_bytes = 256 * 1024;
   std::size_t connection_window_bytes = 16 * 1024 * 1024;
   std::size_t max_header_bytes = 16 * 1024;
+  Clock::duration ping_every = Clock::duration::zero();  // zero: never
+  Clock::duration ping_limit = seconds(3);
 };
+
+// For links between machines, both ends: streams for more slots than a node will have.
+inline constexpr H2Limits kNodeLinkLimits{.max_concurrent_streams = 16 * 1024, .ping_every = seconds(1)};
 
 class H2Connection : public HttpClient, public std::enable_shared_from_this<H2Connection> {
  public:
@@ -27,6 +38,9 @@ class H2Connection : public HttpClient, public std::enable_shared_from_this<H2Co
   virtual void close(std::string reason) = 0;
   [[nodiscard]] virtual bool open_for_requests() const = 0;
   [[nodiscard]] virtual std::size_t active_streams() const = 0;
+  // How many more requests the peer takes now, by its SETTINGS_MAX_CONCURRENT_STREAMS. Without room open() fails with
+  // kRefused: nothing was sent.
+  [[nodiscard]] virtual std::size_t room() const = 0;
   [[nodiscard]] virtual const ByteStream& stream() const = 0;
   // When the last byte arrived: any byte proves the link.
   [[nodiscard]] virtual Clock::time_point last_read() const = 0;

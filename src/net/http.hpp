@@ -28,6 +28,8 @@ struct RequestHead {
   std::string path;   // decoded once, absolute, without query; never contains "..", NUL or "//"
   std::string query;  // raw, without '?'
   Headers headers;
+  // A watch, whose answer has no end. A link that drains does not wait for it, and counts it among no limit.
+  bool endless = false;
 };
 
 struct ResponseHead {

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "net/http1.hpp"
 #include "net/http1_head.hpp"
 
@@ -8,7 +10,8 @@ namespace {
 
 constexpr std::size_t kHeadMax = 64 * 1024;
 constexpr std::size_t kInputMax = 256 * 1024;
-constexpr std::size_t kIdleMax = 8;
+constexpr std::size_t kIdleMax = 64;
+constexpr auto kLastAnswerWait = milliseconds(500);
 
 // A connection with a pump that reads ahead, so that waiting with a deadline needs no cancelled read.
 class Connection final : public std::enable_shared_from_this<Connection> {
@@ -37,11 +40,17 @@ class Connection final : public std::enable_shared_from_this<Connection> {
     room.notify();
     arrived.notify();
   }
-  Task<Result<>> send(std::string bytes) { co_return co_await stream_->write_all(bytes); }
+  Task<Result<>> send(std::string bytes) {
+    Result<> sent = co_await stream_->write_all(bytes);
+    // Its answer may still be read, but nothing after it.
+    if (!sent) broken = true;
+    co_return sent;
+  }
 
   std::string in;
   bool closed = false;
   bool clean_eof = false;
+  bool broken = false;
   Signal arrived;
   Signal room;
 
@@ -51,16 +60,30 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 using ConnectionPtr = std::shared_ptr<Connection>;
 
 struct Pool {
+  ~Pool() {
+    for (const ConnectionPtr& connection : idle) connection->close();
+  }
   std::vector<ConnectionPtr> idle;
+};
+
+class Client;
+
+// What is needed to send a request again: a kept connection may have been closed by the peer just when it was used.
+struct Resend {
+  std::shared_ptr<Client> client;
+  std::string bytes;
+  Task<Result<ConnectionPtr>> operator()();
 };
 
 class Exchange final : public ClientExchange {
  public:
-  Exchange(ConnectionPtr connection, std::shared_ptr<Pool> pool, bool head_request, std::string address)
+  Exchange(ConnectionPtr connection, std::shared_ptr<Pool> pool, bool head_request, std::string address,
+           std::optional<Resend> resend)
       : connection_(std::move(connection)),
         pool_(std::move(pool)),
         head_request_(head_request),
-        address_(std::move(address)) {}
+        address_(std::move(address)),
+        resend_(std::move(resend)) {}
   ~Exchange() override { cancel(); }
 
   Task<Result<ResponseHead>> head(Clock::time_point deadline) override {
@@ -74,10 +97,20 @@ class Exchange final : public ClientExchange {
         response_ = std::move(*parsed);
         left_ = response_.body.length;
         parsed_ = true;
+        resend_.reset();
         if (response_.body.kind == BodyFraming::Kind::kNone) end_of_body();
         break;
       }
       if (connection_->in.size() > kHeadMax) co_return fail(ErrorCode::kTooLarge, "the answer's head is too large");
+      if (connection_->closed && resend_ && !released_ && connection_->in.empty()) {
+        Resend resend = std::move(*resend_);
+        resend_.reset();
+        auto fresh = co_await resend();
+        if (!fresh) co_return std::unexpected(fresh.error());
+        connection_ = std::move(*fresh);
+        if (released_) connection_->close();
+        continue;
+      }
       if (connection_->closed) {
         co_return fail(ErrorCode::kUnavailable, "the connection closed before an answer", address_);
       }
@@ -149,7 +182,7 @@ class Exchange final : public ClientExchange {
     ended_ = true;
     if (released_) return;
     if (pool_ && response_.keep_alive && connection_->in.empty() && !connection_->closed &&
-        pool_->idle.size() < kIdleMax) {
+        !connection_->broken && pool_->idle.size() < kIdleMax) {
       released_ = true;
       pool_->idle.push_back(connection_);
     }
@@ -159,6 +192,7 @@ class Exchange final : public ClientExchange {
   std::shared_ptr<Pool> pool_;
   bool head_request_;
   std::string address_;
+  std::optional<Resend> resend_;
   Http1Response response_;
   ChunkedDecoder decoder_;
   std::uint64_t left_ = 0;
@@ -168,7 +202,7 @@ class Exchange final : public ClientExchange {
   Headers no_trailers_;
 };
 
-class Client final : public HttpClient {
+class Client final : public HttpClient, public std::enable_shared_from_this<Client> {
  public:
   Client(std::string address, bool keep_alive, Clock::duration connect_timeout, TlsContextPtr tls)
       : address_(std::move(address)), connect_timeout_(connect_timeout), tls_(std::move(tls)) {
@@ -178,8 +212,6 @@ class Client final : public HttpClient {
   }
 
   Task<Result<ClientExchangePtr>> open(RequestHead head, std::string body) override {
-    Result<ConnectionPtr> connection = co_await connect();
-    if (!connection) co_return std::unexpected(connection.error());
     std::string bytes = head.method + " " + encoded(head.path);
     if (!head.query.empty()) bytes += "?" + head.query;
     bytes += " HTTP/1.1\r\nhost: " + host_ + "\r\n";
@@ -195,12 +227,35 @@ class Client final : public HttpClient {
     if (!pool_) bytes += "connection: close\r\n";
     bytes += "\r\n";
     bytes += body;
+    const bool head_request = head.method == "HEAD";
+    ConnectionPtr kept = take_idle();
+    if (kept) {
+      const Result<> sent = co_await kept->send(bytes);
+      if (sent) {
+        std::optional<Resend> resend(std::in_place, shared_from_this(), std::move(bytes));
+        co_return std::make_shared<Exchange>(std::move(kept), pool_, head_request, address_, std::move(resend));
+      }
+    }
+    const Result<ConnectionPtr> connection = co_await send_fresh(std::move(bytes));
+    if (!connection) co_return std::unexpected(connection.error());
+    co_return std::make_shared<Exchange>(*connection, pool_, head_request, address_, std::nullopt);
+  }
+
+  // A new connection with `bytes` on their way.
+  Task<Result<ConnectionPtr>> send_fresh(std::string bytes) {
+    Result<ConnectionPtr> connection = co_await connect();
+    if (!connection) co_return connection;
     const Result<> sent = co_await (*connection)->send(std::move(bytes));
-    // The peer may answer and close before it took the whole body (413): then the answer is what counts.
+    // The peer may answer and close before it took the whole body (413): then the answer is what counts, and it may
+    // still be on its way to us when our sending fails.
+    const auto answer_limit = Clock::now() + kLastAnswerWait;
+    while (!sent && (*connection)->in.empty() && !(*connection)->closed && Clock::now() < answer_limit) {
+      co_await (*connection)->arrived.wait_until(answer_limit);
+    }
     if (!sent && (*connection)->in.empty()) {
       co_return fail(ErrorCode::kUnavailable, sent.error().reason, address_);
     }
-    co_return std::make_shared<Exchange>(*connection, pool_, head.method == "HEAD", address_);
+    co_return connection;
   }
 
  private:
@@ -217,12 +272,17 @@ class Client final : public HttpClient {
     return out;
   }
 
-  Task<Result<ConnectionPtr>> connect() {
+  ConnectionPtr take_idle() {
     while (pool_ && !pool_->idle.empty()) {
-      ConnectionPtr kept = pool_->idle.back();
+      ConnectionPtr kept = std::move(pool_->idle.back());
       pool_->idle.pop_back();
-      if (!kept->closed && kept->in.empty()) co_return kept;
+      if (!kept->closed && kept->in.empty()) return kept;
+      kept->close();
     }
+    return nullptr;
+  }
+
+  Task<Result<ConnectionPtr>> connect() {
     Result<StreamPtr> stream = co_await dial(address_, tls_, connect_timeout_);
     if (!stream) co_return std::unexpected(stream.error());
     const Executor executor = co_await this_executor();
@@ -237,6 +297,8 @@ class Client final : public HttpClient {
   TlsContextPtr tls_;
   std::shared_ptr<Pool> pool_;
 };
+
+Task<Result<ConnectionPtr>> Resend::operator()() { co_return co_await client->send_fresh(std::move(bytes)); }
 
 }  // namespace
 

@@ -218,7 +218,9 @@ Task<Result<>> Exchange::start(ResponseHead head) {
       head_ += "transfer-encoding: chunked\r\n";
     }
   }
-  if (connection_->server_->draining || !body_done_) keep_alive_ = keep_alive_ && !connection_->server_->draining;
+  if (connection_->server_->draining) keep_alive_ = false;
+  // More of the body to come than is worth throwing away: the connection will end, so the answer says so.
+  if (request_.body.kind == BodyFraming::Kind::kLength && left_ > kDiscardMax) keep_alive_ = false;
   if (!keep_alive()) {
     head_ += "connection: close\r\n";
   } else if (request_.http10) {

@@ -8,9 +8,7 @@
 #include <unistd.h>
 
 #include <array>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/posix/basic_stream_descriptor.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <charconv>
@@ -19,6 +17,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "net/asio_wait.hpp"
 
 namespace aiv::net {
 namespace asio = boost::asio;
@@ -26,6 +25,7 @@ using boost::system::error_code;
 
 namespace {
 
+using Descriptor = asio::posix::basic_stream_descriptor<Executor>;
 constexpr std::size_t kLineMax = 64 * 1024;
 
 // glibc 2.36 has wrappers for both, older ones not; the numbers are the same on every architecture.
@@ -108,9 +108,8 @@ class ChildProcess final : public Process, public std::enable_shared_from_this<C
   void close_stdin() override { stdin_.reset(); }
 
   static Task<> reap(std::shared_ptr<ChildProcess> self) {
-    error_code error;
-    co_await self->pidfd_.async_wait(asio::posix::stream_descriptor::wait_read,
-                                     asio::redirect_error(asio::use_awaitable, error));
+    auto ending = [&](auto handler) { self->pidfd_.async_wait(Descriptor::wait_read, std::move(handler)); };
+    (void)co_await detail::asio_wait(ending);
     int status = 0;
     if (::waitpid(self->pid_, &status, 0) == self->pid_) {
       self->status_ = WIFSIGNALED(status) ? ExitStatus{true, WTERMSIG(status)} : ExitStatus{false, WEXITSTATUS(status)};
@@ -121,12 +120,12 @@ class ChildProcess final : public Process, public std::enable_shared_from_this<C
   }
 
   pid_t pid_;
-  asio::posix::stream_descriptor pidfd_;
+  Descriptor pidfd_;
   std::int64_t start_time_ = 0;
   std::optional<ExitStatus> status_;
   Signal exited_;
-  std::unique_ptr<asio::posix::stream_descriptor> stdin_;
-  std::unique_ptr<asio::posix::stream_descriptor> stdout_;
+  std::unique_ptr<Descriptor> stdin_;
+  std::unique_ptr<Descriptor> stdout_;
   std::string pending_;
 };
 
@@ -142,9 +141,14 @@ Task<std::optional<std::string>> ChildProcess::read_line() {
     }
     if (!stdout_) co_return std::nullopt;
     std::array<char, 4096> buffer;
-    error_code error;
-    const std::size_t got =
-        co_await stdout_->async_read_some(asio::buffer(buffer), asio::redirect_error(asio::use_awaitable, error));
+    std::size_t got = 0;
+    auto reading = [&](auto handler) {
+      stdout_->async_read_some(asio::buffer(buffer), [&got, handler](const error_code& failed, std::size_t bytes) {
+        got = bytes;
+        handler(failed);
+      });
+    };
+    const error_code error = co_await detail::asio_wait(reading);
     pending_.append(buffer.data(), got);
     if (error) {
       stdout_.reset();
@@ -156,9 +160,10 @@ Task<std::optional<std::string>> ChildProcess::read_line() {
 Task<Result<>> ChildProcess::write_stdin(std::string_view bytes) {
   const auto self = shared_from_this();
   if (!stdin_) co_return fail(ErrorCode::kUnavailable, "the child's stdin is closed");
-  error_code error;
-  co_await asio::async_write(*stdin_, asio::buffer(bytes.data(), bytes.size()),
-                             asio::redirect_error(asio::use_awaitable, error));
+  auto writing = [&](auto handler) {
+    asio::async_write(*stdin_, asio::buffer(bytes.data(), bytes.size()), std::move(handler));
+  };
+  const error_code error = co_await detail::asio_wait(writing);
   if (error) co_return fail(ErrorCode::kUnavailable, error.message());
   co_return Result<>{};
 }
@@ -247,10 +252,10 @@ Result<std::shared_ptr<Process>> Process::spawn(Executor executor, SpawnOptions 
   auto child = std::make_shared<ChildProcess>(executor, pid, pidfd);
   child->start_time_ = process_start_time(pid).value_or(0);
   if (options.pipe_stdin) {
-    child->stdin_ = std::make_unique<asio::posix::stream_descriptor>(executor, std::exchange(in.write_end, -1));
+    child->stdin_ = std::make_unique<Descriptor>(executor, std::exchange(in.write_end, -1));
   }
   if (options.pipe_stdout && options.stdout_file.empty()) {
-    child->stdout_ = std::make_unique<asio::posix::stream_descriptor>(executor, std::exchange(out.read_end, -1));
+    child->stdout_ = std::make_unique<Descriptor>(executor, std::exchange(out.read_end, -1));
   }
   clean_up();
   net::spawn(executor, ChildProcess::reap(child), "process.reap");

@@ -240,6 +240,15 @@ Result<std::vector<VulkanDevice>> parse_vulkan_probe(std::string_view text) {
   return out;
 }
 
+namespace {
+
+net::Task<> kill_after(net::ProcessPtr process, std::shared_ptr<net::Signal> over, net::Clock::duration limit) {
+  const bool ended = co_await over->wait_until(net::Clock::now() + limit);
+  if (!ended) process->signal(SIGKILL);
+}
+
+}  // namespace
+
 net::Task<Result<std::vector<VulkanDevice>>> probe_vulkan(std::vector<std::string> command,
                                                           std::vector<std::string> environment,
                                                           net::Clock::duration limit) {
@@ -255,10 +264,8 @@ net::Task<Result<std::vector<VulkanDevice>>> probe_vulkan(std::vector<std::strin
   if (!started) co_return std::unexpected(started.error());
   const net::ProcessPtr process = *started;
   // Killing it ends its stdout, so that the loop below ends too.
-  auto timer = std::make_shared<boost::asio::steady_timer>(executor, limit);
-  timer->async_wait([process](const boost::system::error_code& error) {
-    if (!error) process->signal(SIGKILL);
-  });
+  auto over = std::make_shared<net::Signal>();
+  net::spawn(executor, kill_after(process, over, limit), "vulkan.limit");
   std::string text;
   while (true) {
     auto line = co_await process->read_line();
@@ -266,7 +273,7 @@ net::Task<Result<std::vector<VulkanDevice>>> probe_vulkan(std::vector<std::strin
     if (text.size() < 256 * 1024) text += *line + "\n";
   }
   const net::ExitStatus status = co_await process->wait();
-  timer->cancel();
+  over->notify();
   if (status.signalled || status.code != 0)
     co_return fail(
         ErrorCode::kUnavailable,

@@ -59,13 +59,13 @@ Task<> serve(ExchangePtr exchange, Pair* pair, Executor executor) {
   --pair->running;
 }
 
-Task<std::unique_ptr<Pair>> connect(Executor executor, std::string path, H2Limits limits = {}) {
+Task<std::unique_ptr<Pair>> connect(Executor executor, std::string path, H2Limits limits = {},
+                                    H2Limits server_limits = {}) {
   auto pair = std::make_unique<Pair>();
   Pair* raw = pair.get();
-  auto listener = Listener::open(executor, "unix:" + path, nullptr, [raw, executor](StreamPtr stream) {
-    raw->server = H2Connection::server(std::move(stream), [raw, executor](ExchangePtr exchange) {
-      return serve(std::move(exchange), raw, executor);
-    });
+  auto listener = Listener::open(executor, "unix:" + path, nullptr, [raw, executor, server_limits](StreamPtr stream) {
+    Handler handler = [raw, executor](ExchangePtr exchange) { return serve(std::move(exchange), raw, executor); };
+    raw->server = H2Connection::server(std::move(stream), std::move(handler), server_limits);
     spawn(executor, run_connection(raw->server), "server");
   });
   EXPECT_TRUE(listener) << listener.error().message();
@@ -75,6 +75,11 @@ Task<std::unique_ptr<Pair>> connect(Executor executor, std::string path, H2Limit
   pair->client = H2Connection::client(std::move(*stream), limits);
   spawn(executor, run_connection(pair->client), "client");
   co_return pair;
+}
+
+Task<> drain(H2Ptr connection, bool* done) {
+  co_await connection->shutdown(seconds(60));
+  *done = true;
 }
 
 Task<std::string> fetch(H2Ptr client, std::string path, std::string body) {
@@ -188,6 +193,96 @@ TEST(H2, WhenTheConnectionEndsEveryExchangeFails) {
     EXPECT_EQ(pair->gone, 1);
     const auto again = co_await pair->client->open(request("GET", "/echo"), "");
     EXPECT_FALSE(again);
+  });
+}
+
+TEST(H2, WhatThePeerDoesNotTakeIsRefusedBeforeAnythingIsSentAndThereIsRoomAgainWhenOneEnds) {
+  run([](Executor executor) -> Task<> {
+    test::TempDir dir;
+    H2Limits few;
+    few.max_concurrent_streams = 2;
+    auto pair = co_await connect(executor, dir.path() + "/s", {}, few);
+    // The peer's settings come with its first answer.
+    EXPECT_EQ(co_await fetch(pair->client, "/echo", "x"), "200 x complete");
+    EXPECT_EQ(pair->client->room(), 2U);
+    auto first = co_await pair->client->open(request("GET", "/hang"), "");
+    auto second = co_await pair->client->open(request("GET", "/hang"), "");
+    EXPECT_TRUE(first && second);
+    EXPECT_EQ(pair->client->room(), 0U);
+    const auto third = co_await pair->client->open(request("GET", "/hang"), "");
+    EXPECT_FALSE(third);
+    EXPECT_EQ(third.error().code, ErrorCode::kRefused);
+    (*first)->cancel();
+    for (int i = 0; i < 5000 && pair->client->room() == 0; ++i) co_await sleep_for(milliseconds(1));
+    EXPECT_EQ(co_await fetch(pair->client, "/echo", "again"), "200 again complete");
+    EXPECT_EQ(pair->running, 1);
+    pair->client->close("test over");
+    co_await sleep_for(milliseconds(20));
+  });
+}
+
+TEST(H2, ADrainingPeerIsLeftWhenItsLastRequestHasEndedWhateverIsWatched) {
+  run([](Executor executor) -> Task<> {
+    test::TempDir dir;
+    auto pair = co_await connect(executor, dir.path() + "/s");
+    RequestHead head = request("GET", "/hang");
+    head.endless = true;
+    auto watch = co_await pair->client->open(std::move(head), "");
+    auto request_running = co_await pair->client->open(request("GET", "/hang"), "");
+    EXPECT_TRUE(watch && request_running);
+    for (int i = 0; i < 5000 && pair->running < 2; ++i) co_await sleep_for(milliseconds(1));
+    bool left = false;
+    spawn(executor, drain(pair->server, &left), "drain");
+    for (int i = 0; i < 5000 && pair->client->open_for_requests(); ++i) co_await sleep_for(milliseconds(1));
+    EXPECT_FALSE(pair->client->open_for_requests());
+    EXPECT_EQ(pair->gone, 0) << "what runs goes on";
+    (*request_running)->cancel();
+    for (int i = 0; i < 5000 && !left; ++i) co_await sleep_for(milliseconds(1));
+    EXPECT_TRUE(left) << "long before the 60 s that the peer gave";
+    EXPECT_EQ(pair->gone, 2);
+    const auto answer = co_await (*watch)->head(soon());
+    EXPECT_FALSE(answer);
+  });
+}
+
+H2Limits quick_pings() {
+  H2Limits limits;
+  limits.ping_every = milliseconds(20);
+  limits.ping_limit = milliseconds(200);
+  return limits;
+}
+
+TEST(H2, APeerThatSaysNothingAnyMoreIsGivenUp) {
+  run([](Executor executor) -> Task<> {
+    test::TempDir dir;
+    // Takes the connection and never answers: a frozen machine whose kernel still acknowledges.
+    std::vector<StreamPtr> silent;
+    auto listener = Listener::open(executor, "unix:" + dir.path() + "/s", nullptr,
+                                   [&silent](StreamPtr stream) { silent.push_back(std::move(stream)); });
+    EXPECT_TRUE(listener);
+    auto stream = co_await dial("unix:" + dir.path() + "/s", nullptr, seconds(5));
+    EXPECT_TRUE(stream);
+    auto client = H2Connection::client(std::move(*stream), quick_pings());
+    const Error ended = co_await client->run();
+    EXPECT_NE(ended.reason.find("silent"), std::string::npos) << ended.reason;
+  });
+}
+
+TEST(H2, AnIdlePeerThatAnswersItsPingsIsKept) {
+  run([](Executor executor) -> Task<> {
+    test::TempDir dir;
+    auto pair = co_await connect(executor, dir.path() + "/s", quick_pings());
+    int answers = 0;
+    auto seen = pair->client->last_read();
+    for (int i = 0; i < 5000 && answers < 5; ++i) {
+      co_await sleep_for(milliseconds(1));
+      if (pair->client->last_read() > seen) ++answers;
+      seen = pair->client->last_read();
+    }
+    EXPECT_EQ(answers, 5);
+    EXPECT_EQ(co_await fetch(pair->client, "/echo", "here"), "200 here complete");
+    pair->client->close("test over");
+    co_await sleep_for(milliseconds(20));
   });
 }
 

@@ -5,8 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 
 #include "base/units.hpp"
@@ -56,7 +54,7 @@ class RoomOnANode : public testing::Test {
  protected:
   RoomAnswer ask(const ReplicaSpec& spec) {
     RoomAnswer answer;
-    boost::asio::co_spawn(context_, put(book_, spec, answer), boost::asio::detached);
+    net::spawn(context_.get_executor(), put(book_, spec, answer), "test");
     context_.restart();
     context_.run();
     return answer;

@@ -1,0 +1,174 @@
+#include "net/loop.hpp"
+
+#include <array>
+#include <boost/asio/post.hpp>
+#include <new>
+
+#include "base/result.hpp"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define AIV_PLAIN_FRAMES 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define AIV_PLAIN_FRAMES 1
+#endif
+#endif
+
+namespace aiv::net::detail {
+
+// ---- frames ----------------------------------------------------------------------------------------------
+
+namespace {
+
+#ifndef AIV_PLAIN_FRAMES
+constexpr std::size_t kFrameClassBytes = 128;
+constexpr std::size_t kFrameClasses = 32;  // up to 4 KiB
+
+struct FrameClass {
+  struct Free {
+    Free* next;
+  };
+  Free* first = nullptr;
+  std::size_t count = 0;
+};
+// Without a destructor: frames may be given back while a thread ends.
+thread_local constinit std::array<FrameClass, kFrameClasses> free_frames{};
+
+std::size_t class_of(std::size_t bytes) { return (bytes - 1) / kFrameClassBytes; }
+#endif
+
+}  // namespace
+
+#ifdef AIV_PLAIN_FRAMES
+
+// AddressSanitizer must see each use of a frame that was freed.
+void* allocate_frame(std::size_t bytes) { return ::operator new(bytes); }
+void free_frame(void* frame, std::size_t) noexcept { ::operator delete(frame); }
+
+#else
+
+void* allocate_frame(std::size_t bytes) {
+  const std::size_t index = class_of(bytes);
+  if (index >= kFrameClasses) return ::operator new(bytes);
+  FrameClass& frames = free_frames[index];
+  if (frames.first == nullptr) return ::operator new((index + 1) * kFrameClassBytes);
+  FrameClass::Free* frame = frames.first;
+  frames.first = frame->next;
+  frames.count -= 1;
+  return frame;
+}
+
+void free_frame(void* frame, std::size_t bytes) noexcept {
+  const std::size_t index = class_of(bytes);
+  if (index >= kFrameClasses || free_frames[index].count * (index + 1) * kFrameClassBytes >= kFrameCacheBytes) {
+    ::operator delete(frame);
+    return;
+  }
+  FrameClass& frames = free_frames[index];
+  frames.first = new (frame) FrameClass::Free{frames.first};
+  frames.count += 1;
+}
+
+#endif
+
+void Root::run(std::coroutine_handle<> at) {
+  do {
+    next = nullptr;
+    at.resume();
+    at = next;
+  } while (at);
+  if (!ended) return;
+  Loop& its_loop = *loop;
+  self.destroy();  // and with it this root
+  its_loop.after_root();
+}
+
+// ---- loop ------------------------------------------------------------------------------------------------
+
+boost::asio::execution_context::id Loop::id;
+
+Loop::Loop(boost::asio::execution_context& context)
+    : service(context), executor_(static_cast<boost::asio::io_context&>(context).get_executor()), timer_(executor_) {}
+
+Loop& Loop::of(const Executor& executor) { return boost::asio::use_service<Loop>(executor.context()); }
+
+void Loop::start(Root& root) {
+  root.loop = this;
+  roots_.push_back(root);
+  if (!work_) work_.emplace(executor_);
+  root.run(root.self);
+}
+
+void Loop::wake(Waiter& waiter) {
+  ready_.push_back(waiter);
+  schedule();
+}
+
+void Loop::schedule() {
+  if (scheduled_ || down_) return;
+  scheduled_ = true;
+  boost::asio::post(executor_, [this] { turn(); });
+}
+
+void Loop::turn() {
+  for (int resumed = 0; resumed < kResumesPerTurn && !ready_.empty(); ++resumed) {
+    Waiter& waiter = ready_.front();
+    ready_.pop_front();
+    waiter.go_on();
+  }
+  scheduled_ = false;
+  if (!ready_.empty()) schedule();
+}
+
+void Loop::add_deadline(TimedWait& wait) {
+  deadlines_.insert(wait);
+  arm();
+}
+
+void Loop::arm() {
+  if (deadlines_.empty() || down_) return;
+  const Clock::time_point earliest = deadlines_.begin()->deadline;
+  // A wait that ended early leaves the timer as it is: it then fires once for nothing, which costs less than setting
+  // it anew each time.
+  if (earliest >= armed_) return;
+  armed_ = earliest;
+  timer_.expires_at(earliest);
+  timer_.async_wait([this, arming = ++arming_](boost::system::error_code error) {
+    if (error || arming != arming_) return;
+    armed_ = Clock::time_point::max();
+    expire();
+  });
+}
+
+void Loop::expire() {
+  const auto now = Clock::now();
+  while (!deadlines_.empty() && deadlines_.begin()->deadline <= now) {
+    TimedWait& wait = *deadlines_.begin();
+    deadlines_.erase(deadlines_.begin());
+    static_cast<SignalHook&>(wait).unlink();
+    wake(wait);
+  }
+  arm();
+}
+
+void Loop::after_root() {
+  if (!roots_.empty()) return;
+  // Nothing waits any more: what is left of timer and guard must not keep the context running.
+  ++arming_;
+  armed_ = Clock::time_point::max();
+  timer_.cancel();
+  work_.reset();
+}
+
+void Loop::shutdown() {
+  down_ = true;
+  {
+    std::unique_lock lock(blocking_->mutex);
+    blocking_->idle.wait(lock, [this] { return blocking_->running == 0; });
+    blocking_->open = false;
+  }
+  while (!roots_.empty()) roots_.front().self.destroy();
+  work_.reset();
+}
+
+}  // namespace aiv::net::detail

@@ -1,0 +1,252 @@
+// TLS over a TCP socket. OpenSSL works on memory; the socket is ours, so that many records leave in one send() and
+// arrive in one recv().
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include "net/socket_stream.hpp"
+
+namespace aiv::net::detail {
+namespace {
+
+constexpr auto kHandshakeTime = seconds(10);
+
+std::vector<std::string> uri_names(SSL* ssl) {
+  std::vector<std::string> out;
+  X509* certificate = SSL_get0_peer_certificate(ssl);
+  if (certificate == nullptr || SSL_get_verify_result(ssl) != X509_V_OK) return out;
+  auto* names = static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
+  if (names == nullptr) return out;
+  for (int i = 0; i < sk_GENERAL_NAME_num(names); ++i) {
+    const GENERAL_NAME* name = sk_GENERAL_NAME_value(names, i);
+    if (name->type != GEN_URI) continue;
+    const ASN1_IA5STRING* uri = name->d.uniformResourceIdentifier;
+    out.emplace_back(reinterpret_cast<const char*>(ASN1_STRING_get0_data(uri)),
+                     static_cast<std::size_t>(ASN1_STRING_length(uri)));
+  }
+  GENERAL_NAMES_free(names);
+  return out;
+}
+
+// The last entry of OpenSSL's queue of this thread, which is empty afterwards.
+std::string tls_reason() {
+  const unsigned long code = ERR_peek_last_error();
+  ERR_clear_error();
+  const char* reason = code == 0 ? nullptr : ERR_reason_error_string(code);
+  return reason != nullptr ? reason : "unknown reason";
+}
+
+class TlsStream final : public ByteStream {
+ public:
+  TlsStream(SocketOf<Tcp> socket, TlsContextPtr context, std::string peer, bool as_server)
+      : socket_(std::move(socket)), context_(std::move(context)), peer_(std::move(peer)), ssl_(SSL_new(context_->native())) {
+    AIV_ASSERT(ssl_ != nullptr);
+    arrived_ = BIO_new(BIO_s_mem());
+    leaving_ = BIO_new(BIO_s_mem());
+    AIV_ASSERT(arrived_ != nullptr && leaving_ != nullptr);
+    SSL_set_bio(ssl_, arrived_, leaving_);  // owns both
+    if (as_server) {
+      SSL_set_accept_state(ssl_);
+    } else {
+      SSL_set_connect_state(ssl_);
+    }
+    error_code ignored;
+    socket_.non_blocking(true, ignored);
+  }
+  ~TlsStream() override {
+    shut<Tcp>(socket_);
+    SSL_free(ssl_);
+  }
+
+  Task<Result<>> shake_hands() {
+    for (;;) {
+      ERR_clear_error();
+      const int done = SSL_do_handshake(ssl_);
+      const int error = SSL_get_error(ssl_, done);
+      const std::string reason = done == 1 || error == SSL_ERROR_WANT_READ ? "" : tls_reason();
+      // Also after a failure: the peer is told why.
+      const Result<> sent = co_await flush();
+      if (!reason.empty()) co_return fail(ErrorCode::kUnauthorized, "TLS handshake failed: " + reason, peer_);
+      if (!sent) co_return sent;
+      if (done == 1) co_return Result<>{};
+      const Result<bool> more = co_await receive();
+      if (!more) co_return std::unexpected(more.error());
+      if (!*more) co_return fail(ErrorCode::kUnavailable, "the peer closed during the TLS handshake", peer_);
+    }
+  }
+
+  Task<Result<bool>> read_more(std::string& out) override {
+    for (;;) {
+      const std::size_t before = out.size();
+      int state = SSL_ERROR_NONE;
+      while (state == SSL_ERROR_NONE && out.size() - before < kReadMax && BIO_ctrl_pending(arrived_) > 0) state = decrypt(out);
+      if (out.size() > before) co_return true;
+      if (state == SSL_ERROR_ZERO_RETURN) co_return false;
+      if (state != SSL_ERROR_NONE && state != SSL_ERROR_WANT_READ) {
+        co_return fail(ErrorCode::kUnavailable, "TLS failed: " + tls_reason(), peer_);
+      }
+      // An answer of TLS itself, to a change of keys.
+      if (BIO_ctrl_pending(leaving_) > 0 && !flushing_) {
+        const Result<> sent = co_await flush();
+        if (!sent) co_return std::unexpected(sent.error());
+      }
+      const Result<bool> more = co_await receive();
+      if (!more || !*more) co_return more;
+    }
+  }
+
+  Task<Result<>> write_all(std::string_view bytes) override {
+    ERR_clear_error();
+    if (!bytes.empty() && SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size())) <= 0) {
+      co_return fail(ErrorCode::kUnavailable, "TLS failed: " + tls_reason(), peer_);
+    }
+    while (flushing_) co_await flushed_.wait();
+    co_return co_await flush();
+  }
+
+  void close() override { shut<Tcp>(socket_); }
+  [[nodiscard]] std::string peer() const override { return peer_; }
+  [[nodiscard]] std::vector<std::string> peer_identities() const override { return uri_names(ssl_); }
+
+ private:
+  // One record, into the thread's buffer and from there to `out`.
+  int decrypt(std::string& out) {
+    ERR_clear_error();
+    const std::span<char> buffer = thread_buffer();
+    const int got = SSL_read(ssl_, buffer.data(), static_cast<int>(buffer.size()));
+    if (got <= 0) return SSL_get_error(ssl_, got);
+    out.append(buffer.data(), static_cast<std::size_t>(got));
+    return SSL_ERROR_NONE;
+  }
+
+  // Waits for bytes of the socket; false at its end.
+  Task<Result<bool>> receive() {
+    auto readable = [this](auto handler) { socket_.async_wait(SocketOf<Tcp>::wait_read, std::move(handler)); };
+    for (;;) {
+      const error_code error = co_await asio_wait(readable);
+      if (error) co_return std::unexpected(io_failure(error, peer_));
+      std::span<const char> bytes;
+      switch (receive_some(socket_.native_handle(), bytes)) {
+        case Moved::kSome:
+          AIV_ASSERT(BIO_write(arrived_, bytes.data(), static_cast<int>(bytes.size())) == static_cast<int>(bytes.size()));
+          co_return true;
+        case Moved::kEnd: co_return false;
+        case Moved::kFailed: co_return std::unexpected(io_failure(last_error(), peer_));
+        case Moved::kNothingNow: break;
+      }
+    }
+  }
+
+  // Sends what OpenSSL has made, also what it makes meanwhile.
+  Task<Result<>> flush() {
+    auto writable = [this](auto handler) { socket_.async_wait(SocketOf<Tcp>::wait_write, std::move(handler)); };
+    flushing_ = true;
+    Result<> out;
+    while (out && BIO_ctrl_pending(leaving_) > 0) {
+      char* data = nullptr;
+      const long size = BIO_get_mem_data(leaving_, &data);
+      std::string_view bytes(data, static_cast<std::size_t>(size));
+      const Moved moved = send_some(socket_.native_handle(), bytes);
+      if (moved == Moved::kFailed) {
+        out = std::unexpected(io_failure(last_error(), peer_));
+        break;
+      }
+      // Not BIO_reset(): that overwrites the whole of the buffer with zeros each time.
+      drop_front(static_cast<std::size_t>(size) - bytes.size());
+      if (moved == Moved::kSome) continue;
+      const error_code error = co_await asio_wait(writable);
+      if (error) out = std::unexpected(io_failure(error, peer_));
+    }
+    flushing_ = false;
+    flushed_.notify();
+    co_return out;
+  }
+
+  void drop_front(std::size_t count) {
+    const std::span<char> buffer = thread_buffer();
+    while (count > 0) {
+      const int dropped = BIO_read(leaving_, buffer.data(), static_cast<int>(std::min(count, buffer.size())));
+      AIV_ASSERT(dropped > 0);
+      count -= static_cast<std::size_t>(dropped);
+    }
+  }
+
+  SocketOf<Tcp> socket_;
+  TlsContextPtr context_;
+  std::string peer_;
+  SSL* ssl_;
+  BIO* arrived_ = nullptr;  // from the peer, encrypted
+  BIO* leaving_ = nullptr;  // to the peer, encrypted
+  bool flushing_ = false;
+  Signal flushed_;
+};
+
+}  // namespace
+
+Task<Result<StreamPtr>> shake_hands(SocketOf<Tcp> socket, TlsContextPtr tls, std::string peer, bool as_server) {
+  const Executor executor = co_await this_executor();
+  auto stream = std::make_unique<TlsStream>(std::move(socket), std::move(tls), std::move(peer), as_server);
+  const TimeLimit limit(executor, kHandshakeTime, [open = stream.get()] { open->close(); });
+  const Result<> done = co_await stream->shake_hands();
+  if (limit.passed()) co_return fail(ErrorCode::kTimeout, "no TLS handshake within 10 s", stream->peer());
+  if (!done) co_return std::unexpected(done.error());
+  co_return std::move(stream);
+}
+
+}  // namespace aiv::net::detail
+
+namespace aiv::net {
+
+Result<std::shared_ptr<TlsContext>> TlsContext::make(bool server, const std::string& cert_file,
+                                                     const std::string& key_file, const std::string& ca_file,
+                                                     bool require_peer_certificate, std::string alpn) {
+  auto out = std::make_shared<TlsContext>();
+  out->alpn_ = std::move(alpn);
+  SSL_CTX* context = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
+  AIV_ASSERT(context != nullptr);
+  out->context_ = context;
+  SSL_CTX_set_min_proto_version(context, ca_file.empty() ? TLS1_2_VERSION : TLS1_3_VERSION);
+  // Buffers of idle connections are given back, but not those of links between our own processes, which never idle.
+  if (ca_file.empty()) SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+  if (!cert_file.empty() && SSL_CTX_use_certificate_chain_file(context, cert_file.c_str()) != 1) {
+    return fail(ErrorCode::kIo, "is not a readable PEM certificate", cert_file);
+  }
+  if (!key_file.empty() && SSL_CTX_use_PrivateKey_file(context, key_file.c_str(), SSL_FILETYPE_PEM) != 1) {
+    return fail(ErrorCode::kIo, "is not a readable PEM private key that fits the certificate", key_file);
+  }
+  if (!ca_file.empty()) {
+    if (SSL_CTX_load_verify_locations(context, ca_file.c_str(), nullptr) != 1) {
+      return fail(ErrorCode::kIo, "is not a readable PEM certificate", ca_file);
+    }
+  }
+  if (require_peer_certificate) {
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+  }
+  if (!out->alpn_.empty()) {
+    const std::string wire = static_cast<char>(out->alpn_.size()) + out->alpn_;
+    SSL_CTX_set_alpn_protos(context, reinterpret_cast<const unsigned char*>(wire.data()),
+                            static_cast<unsigned int>(wire.size()));
+    if (server) {
+      SSL_CTX_set_alpn_select_cb(
+          context,
+          [](SSL*, const unsigned char** chosen, unsigned char* length, const unsigned char* offered,
+             unsigned int offered_length, void* self) {
+            const std::string& wanted = static_cast<TlsContext*>(self)->alpn_;
+            for (unsigned int i = 0; i + 1 <= offered_length; i += 1U + offered[i]) {
+              const std::string_view protocol(reinterpret_cast<const char*>(offered + i + 1), offered[i]);
+              if (i + 1U + offered[i] > offered_length || protocol != wanted) continue;
+              *chosen = offered + i + 1;
+              *length = offered[i];
+              return SSL_TLSEXT_ERR_OK;
+            }
+            return SSL_TLSEXT_ERR_ALERT_FATAL;
+          },
+          out.get());
+    }
+  }
+  return out;
+}
+
+TlsContext::~TlsContext() { SSL_CTX_free(context_); }
+
+}  // namespace aiv::net
