@@ -56,6 +56,13 @@ bool blames_the_request(std::string_view message) {
   return false;
 }
 
+// What stands in a JSON string as it is: ASCII but control characters, quote and backslash.
+constexpr std::array<bool, 256> kPlainInJson = [] {
+  std::array<bool, 256> out{};
+  for (std::size_t c = 0x20; c < 0x80; ++c) out[c] = c != '"' && c != '\\';
+  return out;
+}();
+
 bool status_invites_retry(int status) { return status == 408 || status == 409 || status == 429 || status >= 500; }
 
 }  // namespace
@@ -68,7 +75,7 @@ void append_json_string(std::string& out, std::string_view text) {
   const auto flush = [&] { out.append(text.substr(run, i - run)); };
   while (i < text.size()) {
     const auto c = static_cast<unsigned char>(text[i]);
-    if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
+    if (kPlainInJson[c]) {
       ++i;
       continue;
     }

@@ -46,8 +46,12 @@ Lease::~Lease() {
   if (!alive_.expired()) dispatcher_.released(model_, *replica_, slot_.ticket);
 }
 
-Dispatcher::Dispatcher(net::Executor executor, Reachable reachable)
-    : executor_(executor), reachable_(std::move(reachable)), random_(random_u64()), someone_waits_(executor) {}
+Dispatcher::Dispatcher(net::Executor executor, Reachable reachable, Reachable has_room)
+    : executor_(executor),
+      reachable_(std::move(reachable)),
+      has_room_(std::move(has_room)),
+      random_(random_u64()),
+      someone_waits_(executor) {}
 
 ModelPtr Dispatcher::find(const std::string& name) const {
   const auto found = models_.find(name);
@@ -111,9 +115,12 @@ Dispatcher::Choice Dispatcher::choose(const Demand& demand) {
         std::find(demand.excluded.begin(), demand.excluded.end(), replica.get()) != demand.excluded.end();
     const bool reachable = reachable_(replica->node);
     if (reachable || excluded) all_unreachable = false;
+    // Behind a full link it is as if all its slots were taken, until a place becomes free (asked again each tick).
+    const bool full = reachable && has_room_ && !has_room_(replica->node);
+    const double wait_ms = replica->ledger.wait_ms(now);
     options_.push_back({.slots = replica->ledger.slots(),
-                        .busy = replica->ledger.busy(),
-                        .wait_ms = replica->ledger.wait_ms(now),
+                        .busy = full ? replica->ledger.slots() : replica->ledger.busy(),
+                        .wait_ms = full ? std::max(wait_ms, static_cast<double>(kTick.count())) : wait_ms,
                         .prefill_per_s = replica->speed.prefill_per_s(),
                         .decode_per_s = replica->speed.decode_per_s(),
                         .ejected_until_ms = replica->ejection.until_ms(),

@@ -106,7 +106,8 @@ using WaiterPtr = std::shared_ptr<Waiter>;
 class Dispatcher {
  public:
   using Reachable = std::function<bool(const std::string& node)>;
-  Dispatcher(net::Executor executor, Reachable reachable);
+  // `has_room`: whether the node's link takes one more request; a replica behind a full one counts as busy.
+  Dispatcher(net::Executor executor, Reachable reachable, Reachable has_room = {});
 
   // Takes over a new table: what is gone serves out, what is new starts with its seed.
   void apply(const RouteTable& table);
@@ -149,6 +150,7 @@ class Dispatcher {
 
   net::Executor executor_;
   Reachable reachable_;
+  Reachable has_room_;
   std::map<std::string, ModelPtr> models_;
   std::map<std::uint64_t, WaiterPtr> waiters_;
   std::uint64_t next_ticket_ = 1;

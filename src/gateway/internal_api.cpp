@@ -128,9 +128,10 @@ net::Task<> InternalApi::node(net::ExchangePtr exchange) {
   }
   net::RequestHead out{.method = head.method, .path = path, .query = head.query, .headers = {}};
   if (const std::string* type = net::find_header(head.headers, "content-type")) out.headers.push_back({"content-type", *type});
+  out.endless = path == "/node/v1/observe";
   PipeOptions options{.body_bytes_max = std::size_t{16} << 20,
                       .head_time_max = net::seconds(60),
-                      .idle_forever = path == "/node/v1/observe",
+                      .idle_forever = out.endless,
                       .add_to_answer = {}};
   const PipeOutcome outcome = co_await pipe_exchange(exchange, *link, std::move(out), std::move(options));
   if (outcome.status != 0 || exchange->gone()) co_return;

@@ -84,7 +84,7 @@ net::Task<> NodeLinks::admit(net::H2Ptr link, std::string node) {
 }
 
 net::Task<> NodeLinks::serve_as(net::StreamPtr stream, std::string node) {
-  const net::H2Ptr link = net::H2Connection::client(std::move(stream));
+  const net::H2Ptr link = net::H2Connection::client(std::move(stream), net::kNodeLinkLimits);
   // The reader must run before the first answer can be awaited, so the greeting runs beside it.
   net::spawn(executor_, admit(link, node), "link.admit");
   const Error ended = co_await link->run();
@@ -104,6 +104,11 @@ net::H2Ptr NodeLinks::find(const std::string& node) const {
 bool NodeLinks::up(const std::string& node) const {
   const auto found = links_.find(node);
   return found != links_.end() && found->second->open_for_requests();
+}
+
+bool NodeLinks::has_room(const std::string& node) const {
+  const auto found = links_.find(node);
+  return found != links_.end() && found->second->room() > kStreamsKept;
 }
 
 std::vector<std::string> NodeLinks::nodes() const {

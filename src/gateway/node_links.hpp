@@ -21,6 +21,7 @@ namespace aiv::gateway {
 inline constexpr net::seconds kHelloLimit{5};
 inline constexpr std::size_t kHelloBytesMax = std::size_t{1} << 20;
 inline constexpr std::size_t kWatcherLinesMax = 1024;
+inline constexpr std::size_t kStreamsKept = 8;  // of a link, for the controller, however many clients ask
 
 // The node's id from the identities of a certificate; kUnauthorized with what they were instead. An empty `cluster`
 // accepts any (the authority that signed it has been checked by TLS).
@@ -48,6 +49,8 @@ class NodeLinks {
 
   [[nodiscard]] net::H2Ptr find(const std::string& node) const;
   [[nodiscard]] bool up(const std::string& node) const;
+  // Whether its link takes another request of a client.
+  [[nodiscard]] bool has_room(const std::string& node) const;
   [[nodiscard]] std::vector<std::string> nodes() const;
 
   // Begins with a "links" line; removed by unwatch().

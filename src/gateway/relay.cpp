@@ -208,6 +208,8 @@ net::Task<Relay::Step> Relay::attempt() {
   Replica& replica = lease_->replica();
   link_ = state_.links.find(replica.node);
   if (!link_) co_return failed("the link to its node is down");
+  // Several requests may have been bound at once for the last places of the link.
+  if (!state_.links.has_room(replica.node)) co_return Step::kRefused;
   net::RequestHead head{.method = "POST",
                         .path = "/node/v1/replicas/" + replica.id + std::string(engine_path(call_.request.endpoint)),
                         .query = {},
@@ -217,6 +219,7 @@ net::Task<Relay::Step> Relay::attempt() {
   }
   auto opened = co_await link_->open(
       std::move(head), engine_body(call_.request, lease_->slot().slot, lease_->slot().same_tenant));
+  if (!opened && opened.error().code == ErrorCode::kRefused) co_return Step::kRefused;
   if (!opened) co_return failed(opened.error().reason);
   const net::ClientExchangePtr upstream = *opened;
   presence_->upstream = upstream;

@@ -7,7 +7,9 @@ GatewayState::GatewayState(net::Executor loop, GatewayOptions settings)
       options(std::move(settings)),
       routes(loop, options.data_dir + "/gateway/routes.json"),
       links(loop, options.cluster),
-      dispatcher(loop, [this](const std::string& node) { return links.up(node); }),
+      dispatcher(
+          loop, [this](const std::string& node) { return links.up(node); },
+          [this](const std::string& node) { return links.has_room(node); }),
       controller(loop, "unix:" + options.data_dir + "/run/controller.sock"),
       access_log(loop, options.access_log ? options.data_dir + "/logs/access.log" : std::string()),
       usage(loop, options.data_dir + "/gateway/usage") {

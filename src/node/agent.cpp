@@ -353,7 +353,7 @@ net::Task<> Agent::link_loop() {
       reason = stream.error().message();
     } else {
       const auto since = Clock::now();
-      link_ = net::H2Connection::server(std::move(*stream), node_api_handler(*this, limits));
+      link_ = net::H2Connection::server(std::move(*stream), node_api_handler(*this, limits), net::kNodeLinkLimits);
       log_info("link.opened", {{"server", options_.server_address}});
       const net::H2Ptr link = link_;
       const Error ended = co_await link->run();

@@ -269,6 +269,37 @@ TEST_F(RelayTest, AQueueThatIsFullRefusesAtOnceWithRetryAfter) {
   EXPECT_FALSE(refused.header("retry-after").empty());
 }
 
+TEST_F(RelayTest, ALinkThatIsFullMakesRequestsWaitAndNoneFail) {
+  net::H2Limits limits;
+  limits.max_concurrent_streams = kStreamsKept + 3;
+  Agent& agent = cluster.add_agent("n1", limits);
+  agent.script.first_ms = 20;
+  cluster.publish(64);
+  // The agent's settings have come once something was answered.
+  EXPECT_EQ(cluster.chat(kStream).status, 200);
+  std::vector<std::shared_ptr<const Answer>> answers;
+  for (int i = 0; i < 30; ++i) answers.push_back(cluster.chat_later(kStream));
+  ASSERT_TRUE(cluster.run_until([&] {
+    return std::all_of(answers.begin(), answers.end(), [](const auto& answer) { return answer->status != 0; });
+  }));
+  for (const auto& answer : answers) EXPECT_EQ(answer->status, 200);
+  EXPECT_EQ(agent.active_max, 3);
+}
+
+TEST_F(RelayTest, WhereOneLinkIsFullAnotherReplicaIsTaken) {
+  net::H2Limits limits;
+  limits.max_concurrent_streams = kStreamsKept + 1;
+  Agent& narrow = cluster.add_agent("n1", limits);
+  narrow.script.stall_at = 0;
+  Agent& wide = cluster.add_agent("n2");
+  wide.script.stall_at = 0;
+  cluster.publish(8);
+  for (int i = 0; i < 9; ++i) cluster.chat_later(kStream);
+  ASSERT_TRUE(cluster.run_until([&] { return narrow.active + wide.active == 9; }));
+  EXPECT_EQ(narrow.active, 1);
+  EXPECT_EQ(wide.active, 8);
+}
+
 TEST_F(RelayTest, AModelThatIsLoadingTellsWholeRequestsToComeBackAndKeepsStreamsWaiting) {
   Agent& agent = cluster.add_agent("n1");
   RouteTable loading = cluster.table(4);

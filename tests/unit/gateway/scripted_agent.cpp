@@ -20,7 +20,7 @@ net::Task<> dial_agent(std::string address, Agent* agent) {
   EXPECT_TRUE(stream);
   if (!stream) co_return;
   net::Handler handler = [agent](net::ExchangePtr exchange) { return agent->handle(std::move(exchange)); };
-  agent->connection = net::H2Connection::server(std::move(*stream), std::move(handler));
+  agent->connection = net::H2Connection::server(std::move(*stream), std::move(handler), agent->limits);
   co_await run_link(agent->connection);
 }
 
@@ -254,9 +254,10 @@ bool Cluster::run_until(const std::function<bool()>& done) {
   return done();
 }
 
-Agent& Cluster::add_agent(const std::string& node) {
+Agent& Cluster::add_agent(const std::string& node, net::H2Limits limits) {
   agents_.push_back(std::make_unique<Agent>(loop_.get_executor(), node));
   Agent* agent = agents_.back().get();
+  agent->limits = limits;
   const std::string address = "unix:" + directory_ + "/link-" + node + std::to_string(listeners_.size()) + ".sock";
   auto opened = net::Listener::open(loop_.get_executor(), address, nullptr, [this, node](net::StreamPtr stream) {
     net::spawn(loop_.get_executor(), server_->state().links.serve_as(std::move(stream), node), "test.link");

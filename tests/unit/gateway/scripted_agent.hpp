@@ -47,6 +47,7 @@ class Agent {
   int active_max = 0;
 
   net::H2Ptr connection;
+  net::H2Limits limits;  // of its link
 
  private:
   net::Task<> answer(net::ExchangePtr exchange);
@@ -74,7 +75,7 @@ class Cluster {
   Cluster(const Cluster&) = delete;
   Cluster& operator=(const Cluster&) = delete;
 
-  Agent& add_agent(const std::string& node);
+  Agent& add_agent(const std::string& node, net::H2Limits limits = {});
   // A table with model "m", one replica "NODE-r" with `slots` slots on each agent added so far.
   void publish(int slots = 4);
   RouteTable table(int slots) const;
