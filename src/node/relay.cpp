@@ -124,7 +124,7 @@ net::Task<> relay(net::ExchangePtr exchange, SupervisorPtr replica, std::string 
   const Supervisor::Lease lease(replica, kind == EnginePath::kGenerates, cancel);
   exchange->on_gone(cancel);
 
-  const auto client = net::make_http1_client(replica->engine_address());
+  const auto client = replica->engine_client();
   auto opened =
       co_await client->open(upstream_head(exchange->request(), path, replica->api_key()), std::move(*body));
   if (!opened) {

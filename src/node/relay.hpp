@@ -3,9 +3,8 @@
 // Rules:
 //  - An allow-list of engine paths, and of the client's headers only content-type and accept. Rationale: with
 //    X-Conversation-Id the engine goes on generating after the disconnect, and /v1/stream* belongs to that.
-//  - A fresh connection per request. Rationale: closing it is what frees the engine's slot, within a
-//  millisecond at
-//    the next token.
+//  - Connections to the engine are kept between requests; leaving a request before its end closes its connection.
+//    Rationale: that is what frees the engine's slot, within a millisecond at the next token.
 //  - No more requests than slots. Rationale: the engine queues the rest without a limit.
 //  - The answer ends with the trailer `aiv-end`: "complete", "engine-exit;status=...", "stalled" or
 //  "cancelled". An

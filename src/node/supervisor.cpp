@@ -442,6 +442,7 @@ void Supervisor::take_protocol(const std::string& line, std::uint64_t engine) {
 void Supervisor::engine_gone(const std::string& status, std::uint64_t engine) {
   exit_ = status;
   exited_engine_ = engine;
+  client_.reset();
   const auto [reason, for_good] = why_it_ended(log_, status, engine_ready_);
   push(for_good ? LifeEvent::kExitedForGood : LifeEvent::kExited, reason, engine);
 }
@@ -516,7 +517,14 @@ net::Task<> Supervisor::canary(std::uint64_t engine) {
   co_await send_to_shim("quiet");
 }
 
+std::shared_ptr<net::HttpClient> Supervisor::engine_client() {
+  if (!client_) client_ = net::make_http1_client(engine_address(), true);
+  return client_;
+}
+
 net::Task<> Supervisor::send_to_shim(std::string command) {
+  // llama-server waits for its connections before it ends.
+  if (command == "term") client_.reset();
   if (!link_) co_return;
   const ShimLinkPtr link = link_;
   const auto sent = co_await link->send(command);

@@ -75,6 +75,8 @@ class Supervisor : public std::enable_shared_from_this<Supervisor> {
   [[nodiscard]] bool has_slot() const { return running_ < spec_.slots; }
   [[nodiscard]] std::string engine_address() const { return "unix:" + paths_.engine_socket; }
   [[nodiscard]] const std::string& api_key() const { return api_key_; }
+  // Keeps idle connections to the engine until it is told to end.
+  [[nodiscard]] std::shared_ptr<net::HttpClient> engine_client();
   [[nodiscard]] const ReplicaPaths& paths() const { return paths_; }
   // A request that is relayed; `takes_slot` counts against the cap. Ends with the object.
   class Lease {
@@ -139,6 +141,7 @@ class Supervisor : public std::enable_shared_from_this<Supervisor> {
   EngineView view_;
   std::map<std::string, Bytes> free_before_;
   std::string api_key_;
+  std::shared_ptr<net::HttpClient> client_;
   std::int64_t engine_pid_ = 0;
   std::int64_t engine_start_ = 0;
   std::int64_t started_at_ms_ = 0;
