@@ -2,6 +2,10 @@
 // `exit_code`, which must outlive the app.
 #pragma once
 #include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "base/json.hpp"
 
 namespace aiv::cli {
 
@@ -15,7 +19,14 @@ void add_show_command(CLI::App& app, int& exit_code);
 void add_chat_command(CLI::App& app, int& exit_code);
 void add_key_command(CLI::App& app, int& exit_code);
 void add_usage_command(CLI::App& app, int& exit_code);
+void add_token_command(CLI::App& app, int& exit_code);
 void add_events_command(CLI::App& app, int& exit_code);
 void add_version_command(CLI::App& app, int& exit_code);
+// Verbs below `aiv node` and `aiv gpu`, for people; the agent itself is node_command.cpp.
+void add_node_admin_commands(CLI::App& node_verb, int& exit_code);
+void add_gpu_command(CLI::App& app, int& exit_code);
+
+// {"NAME":"VALUE"} from words NAME=VALUE.
+Result<Json> parse_labels(const std::vector<std::string>& pairs);
 
 }  // namespace aiv::cli

@@ -100,6 +100,8 @@ int run(int argc, char** argv) {
   add_chat_command(app, exit_code);
   add_key_command(app, exit_code);
   add_usage_command(app, exit_code);
+  add_token_command(app, exit_code);
+  add_gpu_command(app, exit_code);
   add_events_command(app, exit_code);
   add_estimate_command(app, exit_code);
   add_plan_command(app, exit_code);

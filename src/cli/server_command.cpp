@@ -2,6 +2,8 @@
 // crash of the gateway, nor the other way round.
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <filesystem>
 
 #include "base/file.hpp"
@@ -31,6 +33,8 @@ struct ServerSettings {
   std::string tls_cert;
   std::string tls_key;
   std::int64_t replace_after_ms = 10'000;
+  std::string link_host;
+  std::string node_certificate = "7d";
 };
 
 bool is_loopback(const std::string& listen) {
@@ -100,9 +104,19 @@ class Parent {
   }
   [[nodiscard]] std::vector<std::string> controller_arguments() const {
     std::vector<std::string> out{"controller-process", "--data", settings_.data, "--replace-after-ms",
-                                 std::to_string(settings_.replace_after_ms)};
+                                 std::to_string(settings_.replace_after_ms), "--node-certificate",
+                                 settings_.node_certificate, "--link-host", link_host()};
     if (settings_.no_auth) out.emplace_back("--no-auth");
     return out;
+  }
+
+  // What other machines call this one: the address that nodes may dial, or this machine's name where that is any.
+  [[nodiscard]] std::string link_host() const {
+    if (!settings_.link_host.empty()) return settings_.link_host;
+    const std::string host = settings_.link_listen.substr(0, settings_.link_listen.rfind(':'));
+    if (host != "0.0.0.0" && host != "[::]") return host;
+    char name[256] = {};
+    return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
   }
 
   // Ready: both ports open, and the gateway has a route table from the controller.
@@ -211,6 +225,13 @@ int run_controller_process(const ServerSettings& settings) {
   options.data_dir = settings.data;
   options.auth_required = !settings.no_auth;
   options.replace_after_ms = settings.replace_after_ms;
+  options.link_host = settings.link_host;
+  const auto life = parse_duration_ms(settings.node_certificate);
+  if (!life || *life < 3000) {
+    report({ErrorCode::kInvalidArgument, life ? "is at least 3s" : life.error().reason, "--node-certificate"});
+    return static_cast<int>(ExitCode::kUsage);
+  }
+  options.node_certificate_s = *life / 1000;
   return controller::run_controller(options);
 }
 
@@ -267,6 +288,11 @@ void add_server_command(CLI::App& app, int& exit_code) {
     each->add_option("--replace-after-ms", settings->replace_after_ms,
                      "Silence after which a node's replicas are placed elsewhere")
         ->check(CLI::Range(2500, 3'600'000))
+        ->capture_default_str();
+  }
+  for (CLI::App* each : {verb, controller}) {
+    each->add_option("--link-host", settings->link_host, "What nodes call this machine (default: its name)");
+    each->add_option("--node-certificate", settings->node_certificate, "Life of a node's certificate; renewed after 2/3")
         ->capture_default_str();
   }
   verb->require_subcommand(0, 1);

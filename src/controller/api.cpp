@@ -23,6 +23,7 @@ constexpr std::array kRoutes{
     ApiRoute{"DELETE", "/aiv/v1/nodes/{id}", Access::kAdmin, h::delete_node},
     ApiRoute{"GET", "/aiv/v1/devices", Access::kOperator, h::list_devices},
     ApiRoute{"GET", "/aiv/v1/devices/{id*}", Access::kOperator, h::get_device},
+    ApiRoute{"PATCH", "/aiv/v1/devices/{id*}", Access::kOperator, h::patch_device},
     ApiRoute{"GET", "/aiv/v1/replicas", Access::kOperator, h::list_replicas},
     ApiRoute{"GET", "/aiv/v1/replicas/{id}", Access::kOperator, h::get_replica},
     ApiRoute{"GET", "/aiv/v1/replicas/{id}/log", Access::kOperator, h::get_replica_log},
@@ -40,6 +41,10 @@ constexpr std::array kRoutes{
     ApiRoute{"GET", "/aiv/v1/keys/{id}", Access::kAdmin, h::get_key},
     ApiRoute{"PATCH", "/aiv/v1/keys/{id}", Access::kAdmin, h::patch_key},
     ApiRoute{"DELETE", "/aiv/v1/keys/{id}", Access::kAdmin, h::delete_key},
+    ApiRoute{"GET", "/aiv/v1/tokens", Access::kAdmin, h::list_tokens},
+    ApiRoute{"POST", "/aiv/v1/tokens", Access::kAdmin, h::post_token},
+    ApiRoute{"GET", "/aiv/v1/tokens/{id}", Access::kAdmin, h::get_token},
+    ApiRoute{"DELETE", "/aiv/v1/tokens/{id}", Access::kAdmin, h::delete_token},
     ApiRoute{"GET", "/aiv/v1/events", Access::kOperator, h::list_events, true},
 };
 
@@ -166,6 +171,12 @@ ApiReply reply_error(const Error& error, std::string_view code, std::string_view
     reply.body["error"]["outcome"] = error.where;
   }
   return reply;
+}
+
+Result<Json> read_object(const std::string& body) {
+  auto json = parse_json(body);
+  if (json && !json->is_object()) return fail(ErrorCode::kInvalidArgument, "the body must be a JSON object");
+  return json;
 }
 
 ApiReply reply_changed(const char* key, const std::string& value, const Result<std::int64_t>& revision) {

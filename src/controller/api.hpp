@@ -51,6 +51,9 @@ struct ApiContext {
   // Relays a GET to a node ("/node/v1/..."), text at most `max_bytes`; kUnavailable when it cannot be reached.
   std::function<net::Task<Result<std::string>>(std::string node, std::string path, std::size_t max_bytes)> ask_node;
   bool stopping = false;
+  std::string authority_dir;  // of the cluster's certificates; empty in tests without one
+  // HOST:PORT that a node dials, as far as this server knows; empty before the gateway has said its port.
+  std::function<std::string()> link_address = [] { return std::string(); };
 };
 
 class Api {
@@ -69,6 +72,8 @@ inline constexpr std::size_t kApiBodyBytesMax = 1024 * 1024;
 // ---- for handlers ----------------------------------------------------------------------------------------
 
 [[nodiscard]] ApiReply reply_error(const Error& error, std::string_view code = {}, std::string_view try_this = {});
+// The body of a request, which must be a JSON object.
+[[nodiscard]] Result<Json> read_object(const std::string& body);
 // What a change that shows no object answers: {KEY: value, "revision"}, or why it was not stored.
 [[nodiscard]] ApiReply reply_changed(const char* key, const std::string& value, const Result<std::int64_t>& revision);
 [[nodiscard]] ApiReply reply_list(const ApiContext& context, Json items);
@@ -81,6 +86,7 @@ Json view_model(const Cluster& cluster, const ModelRecord& model);
 Json view_deployment(const Cluster& cluster, const Deployment& deployment);
 Json view_replica(const Cluster& cluster, const Placement& placement);
 Json view_key(const Cluster& cluster, const KeyRecord& key);
+Json view_token(const Cluster& cluster, const TokenRecord& token);
 Json view_event(const EventEntry& event);
 
 // Handlers, by file.
@@ -91,6 +97,7 @@ net::Task<ApiReply> patch_node(ApiContext&, ApiRequest);
 net::Task<ApiReply> delete_node(ApiContext&, ApiRequest);
 net::Task<ApiReply> list_devices(ApiContext&, ApiRequest);
 net::Task<ApiReply> get_device(ApiContext&, ApiRequest);
+net::Task<ApiReply> patch_device(ApiContext&, ApiRequest);
 net::Task<ApiReply> list_replicas(ApiContext&, ApiRequest);
 net::Task<ApiReply> get_replica(ApiContext&, ApiRequest);
 net::Task<ApiReply> get_replica_log(ApiContext&, ApiRequest);
@@ -108,6 +115,10 @@ net::Task<ApiReply> get_key(ApiContext&, ApiRequest);
 net::Task<ApiReply> post_key(ApiContext&, ApiRequest);
 net::Task<ApiReply> patch_key(ApiContext&, ApiRequest);
 net::Task<ApiReply> delete_key(ApiContext&, ApiRequest);
+net::Task<ApiReply> list_tokens(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_token(ApiContext&, ApiRequest);
+net::Task<ApiReply> post_token(ApiContext&, ApiRequest);
+net::Task<ApiReply> delete_token(ApiContext&, ApiRequest);
 net::Task<ApiReply> list_events(ApiContext&, ApiRequest);
 net::Task<ApiReply> get_status(ApiContext&, ApiRequest);
 net::Task<ApiReply> get_version(ApiContext&, ApiRequest);

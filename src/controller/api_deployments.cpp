@@ -79,9 +79,8 @@ void read_aliases(JsonReader& reader, Wish& wish) {
 }
 
 Result<Wish> read_wish(const std::string& body, bool patch) {
-  auto json = parse_json(body);
+  const auto json = read_object(body);
   if (!json) return std::unexpected(json.error());
-  if (!json->is_object()) return fail(ErrorCode::kInvalidArgument, "the body must be a JSON object");
   JsonReader reader(*json, "");
   Wish wish;
   if (!patch) {

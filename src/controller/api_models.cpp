@@ -181,9 +181,8 @@ net::Task<Result<ModelRecord>> ensure_model(ApiContext& context, std::string wan
 namespace handlers {
 
 net::Task<ApiReply> post_model(ApiContext& context, ApiRequest request) {
-  auto json = parse_json(request.body);
+  const auto json = read_object(request.body);
   if (!json) co_return reply_error(json.error());
-  if (!json->is_object()) co_return reply_error({ErrorCode::kInvalidArgument, "the body must be a JSON object", ""});
   JsonReader reader(*json, "");
   const std::string path = reader.string("path", 4096);
   const std::string name = reader.string_or("name", "", 256);

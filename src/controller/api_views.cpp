@@ -69,6 +69,9 @@ Json view_device(const Cluster& cluster, const NodeRecord& node, const Device& d
   json["foreign_bytes"] = device.foreign_bytes;
   json["reserved_bytes"] = used_bytes(state, device.id);
   json["budget_bytes"] = budget_of(device);
+  const auto policy = node.devices.find(device.id);
+  json["off"] = policy != node.devices.end() && policy->second.off;
+  json["reserve_bytes"] = policy != node.devices.end() ? policy->second.reserve_bytes : 0;
   json["margin_bytes"] = margin_of(device);
   json["overhead_bytes"] = overhead_of(device);
   json["bandwidth_bytes_per_s"] =
@@ -93,6 +96,8 @@ Json view_node(const Cluster& cluster, const NodeRecord& node) {
   json["state"] = node_state(state, node);
   json["failure_domain"] = node.failure_domain.empty() ? node.id : node.failure_domain;
   json["draining"] = node.draining;
+  json["labels"] = node.labels;
+  json["taints"] = node.taints;
   json["silent_ms"] = state.detector.silent_ms(node.id, Cluster::now().steady_ms);
   Json devices = Json::array();
   if (node.observed) {

@@ -187,8 +187,27 @@ net::Task<> Cluster::read_state() {
     }
     NodeRecord& record = state_.nodes[node->id];
     record.id = node->id;
-    record.draining = node->draining;
-    record.failure_domain = node->failure_domain;
+    static_cast<NodePolicy&>(record) = node->policy;
+    node_settings_[node->id] = *std::move(node);
+  }
+  const RangeResult tokens = co_await read_prefix(kTokenPrefix);
+  for (const KeyValue& kv : tokens.kvs) {
+    auto token = token_from_text(kv.value);
+    if (!token) {
+      refused_.push_back(kv.key + ": " + token.error().message());
+      continue;
+    }
+    revisions_[kv.key] = kv.mod_rev;
+    tokens_[token->id] = *std::move(token);
+  }
+  const RangeResult denied = co_await read_prefix(kDeniedPrefix);
+  for (const KeyValue& kv : denied.kvs) {
+    auto entry = denied_from_text(kv.value);
+    if (!entry) {
+      refused_.push_back(kv.key + ": " + entry.error().message());
+      continue;
+    }
+    denied_[entry->node] = *entry;
   }
   const RangeResult keys = co_await read_prefix(kKeyPrefix);
   read_keys(keys, events);
@@ -198,6 +217,7 @@ net::Task<> Cluster::read_state() {
   }
   revision_ = std::max(revision_, audit.rev);
   for (const Event& event : events) take(event);
+  publish_denied();
 }
 
 net::Task<Result<>> Cluster::load() {
@@ -333,6 +353,56 @@ net::Task<> Cluster::run() {
   }
 }
 
+namespace {
+
+// Keeps a map of records in step with what was stored below `prefix`; true if something was.
+template <class Record, class FromText>
+bool follow(std::map<std::string, Record>& records, const Txn& txn, std::string_view prefix, FromText from_text) {
+  bool touched = false;
+  for (const Op& op : txn.ops) {
+    if (!op.key.starts_with(prefix)) continue;
+    touched = true;
+    const std::string id = op.key.substr(prefix.size());
+    if (op.kind == Op::Kind::kDelete) {
+      records.erase(id);
+    } else if (auto record = from_text(op.value)) {
+      records[id] = *std::move(record);
+    }
+  }
+  return touched;
+}
+
+}  // namespace
+
+void Cluster::follow_change(const Txn& txn) {
+  follow(tokens_, txn, kTokenPrefix, token_from_text);
+  follow(node_settings_, txn, kNodePrefix, node_from_text);
+  if (follow(denied_, txn, kDeniedPrefix, denied_from_text)) publish_denied();
+  if (!follow(keys_, txn, kKeyPrefix, key_from_text)) return;
+  event::KeysPut put;
+  for (const auto& [id, record] : keys_) put.keys.push_back(record.key);
+  take(put);
+}
+
+void Cluster::publish_denied() {
+  event::DeniedPut put;
+  for (const auto& [node, entry] : denied_) put.nodes.push_back(entry);
+  take(put);
+}
+
+const DeniedNode* Cluster::denied(const std::string& node) const {
+  const auto found = denied_.find(node);
+  return found == denied_.end() ? nullptr : &found->second;
+}
+
+NodeSettings Cluster::settings_of(const std::string& node) const {
+  const auto found = node_settings_.find(node);
+  if (found != node_settings_.end()) return found->second;
+  NodeSettings out;
+  out.id = node;
+  return out;
+}
+
 net::Task<Result<std::int64_t>> Cluster::change(Change change) {
   while (changing_) co_await change_done_.wait_until(net::Clock::now() + net::seconds(1));
   if (const std::string reason = read_only_reason(); !reason.empty() && (!leads() || !refused_.empty())) {
@@ -365,21 +435,13 @@ net::Task<Result<std::int64_t>> Cluster::change(Change change) {
     case TxnOutcome::kInvalid: co_return fail(ErrorCode::kTooLarge, result.reason);
   }
   note_committed(change.txn, result.rev);
-  for (const Op& op : change.txn.ops) {
-    if (!op.key.starts_with(kKeyPrefix)) continue;
-    const std::string id = op.key.substr(std::string(kKeyPrefix).size());
-    if (op.kind == Op::Kind::kDelete) {
-      keys_.erase(id);
-    } else if (auto record = key_from_text(op.value)) {
-      keys_[id] = *std::move(record);
+  follow_change(change.txn);
+  for (const Event& event : change.events) {
+    if (const auto* erased = std::get_if<event::NodeErased>(&event); erased != nullptr && on_node_erased) {
+      on_node_erased(erased->id);
     }
+    take(event);
   }
-  if (change.txn.ops.front().key.starts_with(kKeyPrefix)) {
-    event::KeysPut put;
-    for (const auto& [id, record] : keys_) put.keys.push_back(record.key);
-    take(put);
-  }
-  for (const Event& event : change.events) take(event);
   tell(change.action, change.object, "by " + (change.actor.empty() ? "an operator" : printable(change.actor, 64)));
   co_return result.rev;
 }

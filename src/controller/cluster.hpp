@@ -62,6 +62,11 @@ class Cluster {
   [[nodiscard]] std::int64_t revision() const { return revision_; }
   [[nodiscard]] std::int64_t revision_of(const std::string& key) const;
   [[nodiscard]] const std::map<std::string, KeyRecord>& keys() const { return keys_; }
+  [[nodiscard]] const std::map<std::string, TokenRecord>& tokens() const { return tokens_; }
+  // What was said when a node of this name was removed, or nullptr.
+  [[nodiscard]] const DeniedNode* denied(const std::string& node) const;
+  // What is stored for a node; defaults for one that nobody set anything for.
+  [[nodiscard]] NodeSettings settings_of(const std::string& node) const;
   // Why no writes are taken now; empty = they are.
   [[nodiscard]] std::string read_only_reason() const;
   [[nodiscard]] bool leads() const { return state_.epoch > 0 && !fenced_; }
@@ -74,6 +79,7 @@ class Cluster {
   std::function<void(const std::string& node)> on_desired;
   std::function<void()> on_routes;
   std::function<void(const std::string& reason)> on_fenced;
+  std::function<void(const std::string& node)> on_node_erased;
 
   static Instant now();
 
@@ -86,6 +92,8 @@ class Cluster {
   net::Task<bool> write_batch();
   void perform(const Command& command);
   void note_committed(const Txn& txn, std::int64_t rev);
+  void follow_change(const Txn& txn);
+  void publish_denied();
   void fenced(const std::string& reason);
   net::Task<RangeResult> read_prefix(std::string prefix);
   void read_keys(const RangeResult& rows, std::vector<Event>& events);
@@ -96,6 +104,9 @@ class Cluster {
   ControllerState state_;
   EventLog events_;
   std::map<std::string, KeyRecord> keys_;
+  std::map<std::string, TokenRecord> tokens_;
+  std::map<std::string, DeniedNode> denied_;
+  std::map<std::string, NodeSettings> node_settings_;
   std::map<std::string, std::int64_t> revisions_;  // of stored keys
   std::int64_t revision_ = 0;
   std::int64_t epoch_mod_rev_ = 0;

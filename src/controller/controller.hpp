@@ -12,6 +12,8 @@ struct ControllerOptions {
   bool auth_required = true;          // false: `--no-auth`, the gateway then lets everybody in as admin
   std::string server_id = "srv-1";    // holder of the leader record
   bool accept_older_state = false;    // go on although revision.mark says that newer changes were acknowledged
+  std::string link_host;              // where nodes reach the gateway, for the line that joins one
+  std::int64_t node_certificate_s = 7 * 86'400;
   std::int64_t replace_after_ms = 10'000;  // silence after which a node's replicas are placed elsewhere
 };
 

@@ -39,6 +39,14 @@ GatewayLink::GatewayLink(net::Executor executor, Cluster& cluster, std::string a
     const auto session = sessions_.find(node);
     if (session != sessions_.end()) session->second->changed.notify();
   };
+  cluster_.on_node_erased = [this](const std::string& node) {
+    // What it still says must not bring it back; the gateway cuts the link with the next route table.
+    const auto session = sessions_.find(node);
+    if (session == sessions_.end()) return;
+    session->second->up = false;
+    session->second->changed.notify();
+    sessions_.erase(session);
+  };
   cluster_.on_routes = [this] { routes_changed_.notify(); };
 }
 
@@ -115,6 +123,9 @@ void GatewayLink::on_links_line(const std::string& line) {
   } else if (type == "down") {
     const std::string node = reader.string("node", 256);
     node_down(node, reader.string_or("reason", "", 1024));
+  } else if (type == "refused") {
+    const std::string node = reader.string("node", 256);
+    cluster_.tell("node.link_refused", "node/" + printable(node, 128), printable(reader.string_or("reason", "", 1024), 512));
   } else if (type == "links") {
     std::set<std::string> up;
     for (const Json& entry : reader.array("nodes")) {
@@ -141,6 +152,7 @@ void GatewayLink::node_up(const std::string& node) {
   cluster_.take(event::LinkUp{node});
   net::spawn(executor_, observe(node, session), "observe " + node);
   net::spawn(executor_, push_desired(node, session), "desired " + node);
+  if (sign) net::spawn(executor_, renew_certificates(node, session), "certificate " + node);
 }
 
 void GatewayLink::node_down(const std::string& node, const std::string& reason) {
@@ -269,6 +281,59 @@ net::Task<bool> GatewayLink::push_once(std::string node, NodeDesired document, S
     co_return true;
   }
   co_return false;
+}
+
+net::Task<Result<Json>> GatewayLink::ask(net::H2Ptr connection, std::string method, std::string path, Json body) {
+  std::string text = body.is_null() ? std::string() : dump_json(body);
+  auto opened = co_await connection->open(head_of(std::move(method), std::move(path)), std::move(text));
+  if (!opened) co_return std::unexpected(opened.error());
+  net::ClientExchangePtr exchange = std::move(*opened);
+  const auto deadline = net::Clock::now() + kAnswerLimit;
+  auto head = co_await exchange->head(deadline);
+  if (!head) co_return std::unexpected(head.error());
+  auto answer = co_await exchange->read_body(64 * 1024, deadline);
+  if (!answer) co_return std::unexpected(answer.error());
+  if (head->status != 200) {
+    co_return fail(ErrorCode::kUnavailable, "answered " + std::to_string(head->status) + " " + printable(*answer, 200));
+  }
+  co_return parse_json(*answer);
+}
+
+// The agent knows best when its certificate is due; a controller that was away asks at once when it is back.
+net::Task<> GatewayLink::renew_certificates(std::string node, SessionPtr session) {
+  while (session->up && !stopping_) {
+    const auto wait = co_await renew_once(node, session);
+    // In short steps, so that the end of the session is noticed soon.
+    for (const auto until = net::Clock::now() + wait; session->up && !stopping_ && net::Clock::now() < until;) {
+      co_await net::sleep_for(std::min<net::Clock::duration>(net::seconds(5), until - net::Clock::now()));
+    }
+  }
+}
+
+net::Task<net::Clock::duration> GatewayLink::renew_once(std::string node, SessionPtr session) {
+  constexpr std::int64_t kLookAgainMaxS = 3600;
+  const net::H2Ptr connection = connection_;
+  if (!connection) co_return net::seconds(1);
+  const std::string path = "/internal/v1/nodes/" + node + "/node/v1/certificate";
+  const auto state = co_await ask(connection, "GET", path, Json());
+  // An agent that cannot answer is an older one, or one whose certificate somebody else looks after.
+  if (!state || !state->is_object()) co_return net::seconds(60);
+  JsonReader reader(*state, "certificate");
+  const std::int64_t due_in_s = reader.integer_or("due_in_s", kLookAgainMaxS, 0, 366LL * 86'400);
+  const std::string request = reader.string_or("request", "", 8 * 1024);
+  if (!reader.ok()) co_return net::seconds(60);
+  if (due_in_s > 0) co_return net::seconds(std::min(due_in_s, kLookAgainMaxS));
+  if (request.empty() || !session->up) co_return net::seconds(60);
+  const auto issued = co_await sign(node, request);
+  if (!issued) {
+    log_warn("certificate.not_signed", {{"node", node}, {"reason", issued.error().message()}});
+    co_return net::seconds(60);
+  }
+  Json body;
+  body["certificate"] = issued->certificate;
+  const auto taken = co_await ask(connection, "PUT", path, std::move(body));
+  if (!taken) log_warn("certificate.not_taken", {{"node", node}, {"reason", taken.error().message()}});
+  co_return net::seconds(taken ? 1 : 60);
 }
 
 net::Task<> GatewayLink::push_routes(net::H2Ptr connection) {

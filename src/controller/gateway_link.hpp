@@ -11,6 +11,7 @@
 
 #include "controller/cluster.hpp"
 #include "net/h2.hpp"
+#include "net/pki.hpp"
 
 namespace aiv::controller {
 
@@ -23,6 +24,8 @@ class GatewayLink {
   net::Task<> run();
   void stop();
 
+  // Signs a node's request for its next certificate; unset: none is renewed.
+  std::function<net::Task<Result<net::Issued>>(std::string node, std::string request)> sign;
   // Whether the gateway was heard within the last second: what the failure detector asks each tick.
   [[nodiscard]] bool gateway_heard() const;
   // An open connection, or nullptr.
@@ -48,6 +51,10 @@ class GatewayLink {
   void on_observe_line(const std::string& node, const std::string& line);
   net::Task<> push_desired(std::string node, SessionPtr session);
   net::Task<bool> push_once(std::string node, NodeDesired document, SessionPtr session);
+  net::Task<> renew_certificates(std::string node, SessionPtr session);
+  // One look; when to look again.
+  net::Task<net::Clock::duration> renew_once(std::string node, SessionPtr session);
+  net::Task<Result<Json>> ask(net::H2Ptr connection, std::string method, std::string path, Json body);
   net::Task<> push_routes(net::H2Ptr connection);
   net::Task<> run_connection(net::H2Ptr connection);
 

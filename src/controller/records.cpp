@@ -182,11 +182,38 @@ Result<KeyRecord> key_from_text(const std::string& text) {
   return finished(reader, std::move(record));
 }
 
+std::map<std::string, std::string> read_labels(JsonReader& reader, std::string_view key) {
+  constexpr std::size_t kLabelsMax = 32;
+  constexpr std::size_t kLabelBytesMax = 64;
+  std::map<std::string, std::string> out;
+  for (const auto& [name, value] : reader.object(key, false).items()) {
+    const bool sound = value.is_string() && name.size() <= kLabelBytesMax && check_name(name) &&
+                       value.get_ref<const std::string&>().size() <= kLabelBytesMax &&
+                       check_name(value.get_ref<const std::string&>());
+    if (!sound || out.size() >= kLabelsMax) {
+      reader.fail_at(key, "holds at most 32 pairs of names, each of at most 64 letters, digits and . _ : / -");
+      return {};
+    }
+    out[name] = value.get<std::string>();
+  }
+  return out;
+}
+
 std::string node_to_text(const NodeSettings& node) {
   Json json;
   json["id"] = node.id;
-  json["draining"] = node.draining;
-  json["failure_domain"] = node.failure_domain;
+  json["draining"] = node.policy.draining;
+  json["failure_domain"] = node.policy.failure_domain;
+  json["labels"] = node.policy.labels;
+  json["taints"] = node.policy.taints;
+  Json devices = Json::object();
+  for (const auto& [id, policy] : node.policy.devices) {
+    devices[id] = {{"off", policy.off}, {"reserve_bytes", policy.reserve_bytes}};
+  }
+  json["devices"] = std::move(devices);
+  json["key_pin"] = node.key_pin;
+  json["joined_token"] = node.joined_token;
+  json["joined_ms"] = node.joined_ms;
   return dump_json(json);
 }
 
@@ -196,9 +223,69 @@ Result<NodeSettings> node_from_text(const std::string& text) {
   JsonReader reader(*json, "node");
   NodeSettings node;
   node.id = reader.string("id");
-  node.draining = reader.boolean_or("draining", false);
-  node.failure_domain = reader.string_or("failure_domain", "");
+  node.policy.draining = reader.boolean_or("draining", false);
+  node.policy.failure_domain = reader.string_or("failure_domain", "");
+  node.policy.labels = read_labels(reader, "labels");
+  for (const Json& taint : reader.array("taints", false)) {
+    if (taint.is_string()) node.policy.taints.insert(taint.get<std::string>());
+  }
+  for (const auto& [id, policy] : reader.object("devices", false).items()) {
+    JsonReader child(policy, "node.devices." + id);
+    DevicePolicy& device = node.policy.devices[id];
+    device.off = child.boolean_or("off", false);
+    device.reserve_bytes = child.integer_or("reserve_bytes", 0, 0, kNumberMax);
+    reader.absorb(child);
+  }
+  node.key_pin = reader.string_or("key_pin", "");
+  node.joined_token = reader.string_or("joined_token", "");
+  node.joined_ms = reader.integer_or("joined_ms", 0, 0, kNumberMax);
   return finished(reader, std::move(node));
+}
+
+std::string token_to_text(const TokenRecord& token) {
+  Json json;
+  json["id"] = token.id;
+  json["secret_sha256"] = token.secret_sha256;
+  json["uses"] = token.uses;
+  json["uses_left"] = token.uses_left;
+  json["node"] = token.node;
+  json["labels"] = token.labels;
+  json["expires_at_ms"] = token.expires_at_ms;
+  json["created_ms"] = token.created_ms;
+  return dump_json(json);
+}
+
+Result<TokenRecord> token_from_text(const std::string& text) {
+  auto json = parse_json(text);
+  if (!json) return std::unexpected(json.error());
+  JsonReader reader(*json, "token");
+  TokenRecord token;
+  token.id = reader.string("id", 64);
+  token.secret_sha256 = reader.string("secret_sha256", 64);
+  token.uses = static_cast<int>(reader.integer("uses", 1, 100'000));
+  token.uses_left = static_cast<int>(reader.integer("uses_left", 0, 100'000));
+  token.node = reader.string_or("node", "", 256);
+  token.labels = read_labels(reader, "labels");
+  token.expires_at_ms = reader.integer("expires_at_ms", 0, kNumberMax);
+  token.created_ms = reader.integer_or("created_ms", 0, 0, kNumberMax);
+  return finished(reader, std::move(token));
+}
+
+std::string denied_to_text(const DeniedNode& denied) {
+  Json json;
+  json["node"] = denied.node;
+  json["issued_before_s"] = denied.issued_before_s;
+  return dump_json(json);
+}
+
+Result<DeniedNode> denied_from_text(const std::string& text) {
+  auto json = parse_json(text);
+  if (!json) return std::unexpected(json.error());
+  JsonReader reader(*json, "denied");
+  DeniedNode denied;
+  denied.node = reader.string("node", 256);
+  denied.issued_before_s = reader.integer("issued_before_s", 0, kNumberMax);
+  return finished(reader, std::move(denied));
 }
 
 Result<> check_name(std::string_view name) {
@@ -213,6 +300,15 @@ Result<> check_name(std::string_view name) {
   if (!allowed) return fail(ErrorCode::kInvalidArgument, "may hold letters, digits and . _ : / - only");
   if (name.contains("..") || name.contains("//") || name.back() == '/') {
     return fail(ErrorCode::kInvalidArgument, "may not hold \"..\" or \"//\", nor end with \"/\"");
+  }
+  return {};
+}
+
+Result<> check_node_name(std::string_view name) {
+  if (auto sound = check_name(name); !sound) return sound;
+  if (name.size() > 63) return fail(ErrorCode::kInvalidArgument, "has more than 63 characters");
+  if (name.find_first_of("/:") != std::string_view::npos) {
+    return fail(ErrorCode::kInvalidArgument, "may hold letters, digits and . _ - only");
   }
   return {};
 }

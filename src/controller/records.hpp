@@ -4,7 +4,9 @@
 //   /aiv/leader            {"holder","epoch","seq"}
 //   /aiv/epoch             the number; written by a takeover alone and compared by every other write (fencing)
 //   /aiv/models/ID         /aiv/deployments/NAME   /aiv/placements/REPLICA   /aiv/keys/ID
-//   /aiv/nodes/ID          what an admin set for a node
+//   /aiv/nodes/ID          what an admin set for a node, and with which key it joined
+//   /aiv/tokens/ID         join tokens, by the hash of their secret
+//   /aiv/denied/NODE       a node that was removed: {"node","issued_before_s"}
 //   /aiv/audit/N           who changed what, N with 16 digits
 #pragma once
 #include <string>
@@ -21,12 +23,27 @@ inline constexpr const char* kDeploymentPrefix = "/aiv/deployments/";
 inline constexpr const char* kPlacementPrefix = "/aiv/placements/";
 inline constexpr const char* kKeyPrefix = "/aiv/keys/";
 inline constexpr const char* kNodePrefix = "/aiv/nodes/";
+inline constexpr const char* kTokenPrefix = "/aiv/tokens/";
+inline constexpr const char* kDeniedPrefix = "/aiv/denied/";
 inline constexpr const char* kAuditPrefix = "/aiv/audit/";
 
 struct NodeSettings {
+  NodePolicy policy;
   std::string id;
-  bool draining = false;
-  std::string failure_domain;
+  std::string key_pin;       // of the key whose certificate we signed; empty = it was made on the server
+  std::string joined_token;  // id of the token it joined with
+  std::int64_t joined_ms = 0;
+};
+
+struct TokenRecord {
+  std::string id;
+  std::string secret_sha256;
+  int uses = 1;
+  int uses_left = 1;
+  std::string node;  // the one name it is for; empty = any
+  std::map<std::string, std::string> labels;  // for the nodes that join with it
+  std::int64_t expires_at_ms = 0;
+  std::int64_t created_ms = 0;
 };
 
 struct KeyRecord {
@@ -45,9 +62,17 @@ std::string key_to_text(const KeyRecord& key);
 Result<KeyRecord> key_from_text(const std::string& text);
 std::string node_to_text(const NodeSettings& node);
 Result<NodeSettings> node_from_text(const std::string& text);
+std::string token_to_text(const TokenRecord& token);
+Result<TokenRecord> token_from_text(const std::string& text);
+std::string denied_to_text(const DeniedNode& denied);
+Result<DeniedNode> denied_from_text(const std::string& text);
+// {"KEY":"VALUE"}: at most 32, keys and values as check_name() has them, each at most 64 characters.
+std::map<std::string, std::string> read_labels(JsonReader& reader, std::string_view key);
 
 // [A-Za-z0-9][A-Za-z0-9._:/-]{0,127} without "..", "//" or a trailing "/": what models, deployments, nodes and keys may
 // be called. kInvalidArgument says what is wrong with it, without repeating it.
 Result<> check_name(std::string_view name);
+// A node's name is also a word of its certificate and of paths: letters, digits, '-', '_' and '.', at most 63.
+Result<> check_node_name(std::string_view name);
 
 }  // namespace aiv::controller

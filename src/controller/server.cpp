@@ -9,6 +9,7 @@
 #include "controller/cluster.hpp"
 #include "controller/controller.hpp"
 #include "controller/data_lock.hpp"
+#include "controller/enrolment.hpp"
 #include "controller/gateway_link.hpp"
 #include "controller/store_sqlite.hpp"
 #include "net/h2.hpp"
@@ -28,8 +29,14 @@ class Server {
         options_(options),
         cluster_(executor_, std::move(store), cluster_options(options)),
         link_(executor_, cluster_, "unix:" + options.data_dir + "/run/gateway.sock"),
+        enrolment_(cluster_, {options.data_dir + "/ca", options.node_certificate_s}),
         api_context_{cluster_, executor_, {}, false},
         api_(api_context_) {
+    api_context_.authority_dir = options.data_dir + "/ca";
+    api_context_.link_address = [this] { return link_address(); };
+    link_.sign = [this](std::string node, std::string request) {
+      return enrolment_.renew(std::move(node), std::move(request));
+    };
     api_context_.ask_node = [this](std::string node, std::string path, std::size_t max_bytes) {
       return ask_node(std::move(node), std::move(path), max_bytes);
     };
@@ -101,7 +108,10 @@ class Server {
 
   void accept(net::StreamPtr stream) {
     auto connection = net::H2Connection::server(
-        std::move(stream), [this](net::ExchangePtr exchange) { return api_.handle(std::move(exchange)); });
+        std::move(stream), [this](net::ExchangePtr exchange) {
+          const bool joins = exchange->request().path == "/internal/v1/join" && exchange->request().method == "POST";
+          return joins ? enrolment_.handle(std::move(exchange)) : api_.handle(std::move(exchange));
+        });
     connections_.insert(connection);
     net::spawn(executor_, serve(connection), "api connection");
   }
@@ -110,6 +120,14 @@ class Server {
     const Error ended = co_await connection->run();
     log_debug("api.connection_ended", {{"reason", ended.message()}});
     connections_.erase(connection);
+  }
+
+  // The gateway wrote its ports; their host is told by whoever started us.
+  [[nodiscard]] std::string link_address() const {
+    const auto text = read_file(options_.data_dir + "/run/gateway.ports", 4096);
+    const auto json = text ? parse_json(*text) : Result<Json>(std::unexpected(text.error()));
+    if (!json || !json->is_object() || options_.link_host.empty()) return {};
+    return options_.link_host + ":" + std::to_string(json->value("link", 0));
   }
 
   net::Task<> tick() {
@@ -165,6 +183,7 @@ class Server {
   ControllerOptions options_;
   Cluster cluster_;
   GatewayLink link_;
+  Enrolment enrolment_;
   ApiContext api_context_;
   Api api_;
   std::unique_ptr<net::Listener> listener_;

@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -78,10 +79,25 @@ struct Placement {
   friend bool operator==(const Placement&, const Placement&) = default;
 };
 
-struct NodeRecord {
-  std::string id;
-  bool draining = false;       // asked for by an admin
+// What a person set for one device: it is theirs before it is ours.
+struct DevicePolicy {
+  bool off = false;         // nothing of ours may be there
+  Bytes reserve_bytes = 0;  // kept free for others
+  friend bool operator==(const DevicePolicy&, const DevicePolicy&) = default;
+};
+
+// What an admin set for a node.
+struct NodePolicy {
+  bool draining = false;
   std::string failure_domain;  // empty = its own
+  std::map<std::string, std::string> labels;
+  std::set<std::string> taints;  // only deployments that tolerate all of them are placed there
+  std::map<std::string, DevicePolicy> devices;  // by device id
+  friend bool operator==(const NodePolicy&, const NodePolicy&) = default;
+};
+
+struct NodeRecord : NodePolicy {
+  std::string id;
   std::optional<NodeObserved> observed;
   std::int64_t reported_ms = 0;     // monotonic
   std::optional<NodeDesired> sent;  // newest document made for it in this epoch
@@ -139,6 +155,7 @@ struct ControllerState {
   std::map<std::string, Placement> placements;  // by replica id
   std::map<std::string, NodeRecord> nodes;
   std::vector<RouteKey> keys;
+  std::vector<DeniedNode> denied_nodes;
   std::map<std::pair<std::string, std::string>, Backoff> backoff;  // (deployment, node)
   std::map<std::string, std::int64_t> ready_since_ms;              // by replica id
   std::map<std::string, ReplicaState> last_seen;                   // by replica id, for events
@@ -193,8 +210,7 @@ struct DeploymentErased {
 };
 struct NodePut {  // settings of an admin
   std::string id;
-  bool draining = false;
-  std::string failure_domain;
+  NodePolicy policy;
 };
 struct NodeErased {
   std::string id;
@@ -207,12 +223,15 @@ struct Load {
 struct KeysPut {
   std::vector<RouteKey> keys;
 };
+struct DeniedPut {
+  std::vector<DeniedNode> nodes;
+};
 }  // namespace event
 
 using Event =
     std::variant<event::Start, event::Tick, event::LinkUp, event::LinkDown, event::Heartbeat, event::Observed,
                  event::ModelPut, event::ModelErased, event::DeploymentPut, event::DeploymentErased,
-                 event::NodePut, event::NodeErased, event::Load, event::KeysPut>;
+                 event::NodePut, event::NodeErased, event::Load, event::KeysPut, event::DeniedPut>;
 
 // ---- commands -------------------------------------------------------------------------------------------
 

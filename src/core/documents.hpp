@@ -94,6 +94,9 @@ struct Device {
   std::int64_t bandwidth_bytes_per_s = 0;  // 0 = unknown
   std::string driver;
   std::string refused;  // why it is not used, with the fix; empty = usable
+  // What an operator set, filled in by the controller alone; not part of the node's report.
+  bool switched_off = false;
+  Bytes set_aside_bytes = 0;
   friend bool operator==(const Device&, const Device&) = default;
 };
 
@@ -179,9 +182,17 @@ struct RouteKey {
   friend bool operator==(const RouteKey&, const RouteKey&) = default;
 };
 
+// A node that was removed: links with a certificate issued before this are refused, so it can join again with a new one.
+struct DeniedNode {
+  std::string node;
+  std::int64_t issued_before_s = 0;  // seconds since 1970
+  friend bool operator==(const DeniedNode&, const DeniedNode&) = default;
+};
+
 struct RouteTable {
   Version version;
   bool auth_required = true;
+  std::vector<DeniedNode> denied_nodes;
   std::vector<RouteModel> models;
   std::vector<RouteKey> keys;
   friend bool operator==(const RouteTable&, const RouteTable&) = default;

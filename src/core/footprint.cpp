@@ -161,8 +161,13 @@ Bytes margin_of(const Device& device) {
   return device.kind == DeviceKind::kSoftware ? kMarginSoftware : kMarginGpu;
 }
 
+Bytes others_share(const Device& device) {
+  return std::max({Bytes{0}, device.foreign_bytes, device.set_aside_bytes});
+}
+
 Bytes budget_of(const Device& device) {
-  return std::max<Bytes>(0, device.vram_bytes - std::max<Bytes>(0, device.foreign_bytes) - margin_of(device));
+  if (device.switched_off) return 0;
+  return std::max<Bytes>(0, device.vram_bytes - others_share(device) - margin_of(device));
 }
 
 bool can_run(const ModelRecord& model, const Device& device) {

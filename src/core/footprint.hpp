@@ -44,7 +44,10 @@ Result<ReplicaSpec> make_spec(const Deployment& deployment, const ModelRecord& m
 [[nodiscard]] Bytes overhead_of(const Device& device);
 // Kept free on a device against what no estimate holds (scratch memory, a grown pool).
 [[nodiscard]] Bytes margin_of(const Device& device);
-// What all our replicas together may take on the device: its size less foreign programs and the margin; >= 0.
+// What other people's programs hold or an operator keeps for them, whichever is more.
+[[nodiscard]] Bytes others_share(const Device& device);
+// What all our replicas together may take on the device: its size less others' share and the margin; >= 0, and 0 when
+// it is switched off.
 [[nodiscard]] Bytes budget_of(const Device& device);
 // The fake engine plays on fake devices only, a real one on real ones.
 [[nodiscard]] bool can_run(const ModelRecord& model, const Device& device);

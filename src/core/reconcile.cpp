@@ -15,7 +15,12 @@ bool is_leaving(const ControllerState& state, const Placement& placement) {
   if (deployment == state.deployments.end()) return true;
   if (deployment->second.generation != placement.generation) return true;
   const auto node = state.nodes.find(placement.node);
-  return node != state.nodes.end() && node->second.draining;
+  if (node == state.nodes.end()) return false;
+  if (node->second.draining) return true;
+  return std::ranges::any_of(placement.spec.devices, [&](const DeviceBytes& bytes) {
+    const auto policy = node->second.devices.find(bytes.device_id);
+    return policy != node->second.devices.end() && policy->second.off;
+  });
 }
 
 bool is_ready(const ControllerState& state, const Placement& placement) {
@@ -118,6 +123,16 @@ void follow_replicas(Work& work, const NodeObserved& document) {
   }
 }
 
+// An operator's word on devices goes where budgets are computed.
+void apply_policy(NodeRecord& node) {
+  if (!node.observed) return;
+  for (Device& device : node.observed->devices) {
+    const auto policy = node.devices.find(device.id);
+    device.switched_off = policy != node.devices.end() && policy->second.off;
+    device.set_aside_bytes = policy != node.devices.end() ? policy->second.reserve_bytes : 0;
+  }
+}
+
 // A changed budget or a changed set of devices is a reason to plan; the driver's free figure alone is not.
 bool devices_changed(const std::vector<Device>& before, const std::vector<Device>& after) {
   return !std::ranges::equal(before, after, [](const Device& a, const Device& b) {
@@ -178,6 +193,7 @@ void on_observed(Work& work, const NodeObserved& document) {
   }
   if (joined || !says_the_same(*node.observed, document)) state.touched = true;
   node.observed = document;
+  apply_policy(node);
   node.reported_ms = work.now.steady_ms;
   on_health(work, state.detector.report(document.node, work.now.steady_ms));
   follow_replicas(work, document);
@@ -279,17 +295,17 @@ struct TakeIn {
   void operator()(const event::NodePut& put) const {
     NodeRecord& node = state.nodes[put.id];
     node.id = put.id;
-    if (node.draining != put.draining) {
-      work.tell(put.draining ? "node.drained" : "node.undrained", "node/" + put.id,
-                "asked for by an operator");
+    if (node.draining != put.policy.draining) {
+      work.tell(put.policy.draining ? "node.drained" : "node.undrained", "node/" + put.id, "asked for by an operator");
     }
-    node.draining = put.draining;
-    node.failure_domain = put.failure_domain;
+    static_cast<NodePolicy&>(node) = put.policy;
+    apply_policy(node);
     state.dirty = true;
   }
   void operator()(const event::NodeErased& erased) const { erase_node(work, erased.id); }
   void operator()(const event::Load& load) const { on_load(work, load); }
   void operator()(const event::KeysPut& put) const { state.keys = put.keys; }
+  void operator()(const event::DeniedPut& put) const { state.denied_nodes = put.nodes; }
 };
 
 }  // namespace

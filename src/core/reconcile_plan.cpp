@@ -134,12 +134,12 @@ PlanNode plan_node(const ControllerState& state, const NodeRecord& node,
     return out;
   }
   for (const Device& device : node.observed->devices) {
-    if (!device.refused.empty()) continue;
+    if (!device.refused.empty() || device.switched_off) continue;
     const auto use = uses.find(device.id);
     const DeviceUse used = use == uses.end() ? DeviceUse{} : use->second;
     Bytes free_bytes = budget_of(device) - used.other;
-    // The margin keeps new replicas out; it does not evict one that is there. Foreign programs do.
-    const Bytes hard = device.vram_bytes - device.foreign_bytes - used.other;
+    // The margin keeps new replicas out; it does not evict one that is there. Others' share does.
+    const Bytes hard = device.vram_bytes - others_share(device) - used.other;
     if (free_bytes < used.kept && used.kept <= hard) free_bytes = used.kept;
     PlanDevice plan;
     plan.id = device.id;

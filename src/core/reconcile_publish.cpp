@@ -119,6 +119,7 @@ void publish_routes(Work& work) {
   RouteTable table;
   table.auth_required = state.settings.auth_required;
   table.keys = state.keys;
+  table.denied_nodes = state.denied_nodes;
   for (const auto& [name, deployment] : state.deployments)
     table.models.push_back(route_model(state, deployment));
   if (state.routes) {

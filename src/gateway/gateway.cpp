@@ -30,7 +30,7 @@ bool is_loopback(std::string_view address) {
 }  // namespace
 
 GatewayServer::GatewayServer(net::Executor executor, GatewayOptions options)
-    : state_(executor, std::move(options)), public_api_(state_), internal_api_(state_) {}
+    : state_(executor, std::move(options)), public_api_(state_), internal_api_(state_), join_door_(executor, state_.controller) {}
 
 GatewayServer::~GatewayServer() = default;
 
@@ -58,12 +58,18 @@ Result<> GatewayServer::prepare() {
     const std::string team = key != nullptr ? key->team : std::string();
     state_.quotas.restore(row.key_id, team, count.prompt_tokens + count.generated_tokens, now);
   }
+  state_.links.deny(state_.routes.current()->table().denied_nodes);
   return state_.access_log.open();
 }
 
 Result<net::TlsContextPtr> GatewayServer::link_tls() const {
   const GatewayOptions& o = state_.options;
-  return net::TlsContext::make(true, o.link_cert_file, o.link_key_file, o.link_ca_file, true, "aiv-node/1");
+  auto made = net::TlsContext::make(true, o.link_cert_file, o.link_key_file, o.link_ca_file, true, "aiv-node/1");
+  if (!made) return made;
+  if (auto open = (*made)->accept_without_certificate(kJoinProtocol, o.link_ca_file); !open) {
+    return std::unexpected(open.error());
+  }
+  return made;
 }
 
 Result<> GatewayServer::listen() {
@@ -114,6 +120,10 @@ Result<> GatewayServer::start() {
 }
 
 void GatewayServer::accept_link(net::StreamPtr stream) {
+  if (stream->protocol() == kJoinProtocol) {
+    net::spawn(state_.executor, join_door_.serve(std::move(stream)), "join");
+    return;
+  }
   net::spawn(state_.executor, state_.links.serve(std::move(stream)), "link");
 }
 

@@ -101,6 +101,7 @@ net::Task<> InternalApi::routes(net::ExchangePtr exchange) {
     co_return;
   }
   state_.dispatcher.apply(state_.routes.current()->table());
+  state_.links.deny(state_.routes.current()->table().denied_nodes);
   log_info("routes.applied", {{"epoch", version.epoch},
                               {"rev", version.rev},
                               {"models", state_.routes.current()->table().models.size()}});

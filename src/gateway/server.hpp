@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "gateway/internal_api.hpp"
+#include "gateway/join_door.hpp"
 #include "gateway/public_api.hpp"
 #include "gateway/state.hpp"
 #include "net/h2.hpp"
@@ -41,6 +42,7 @@ class GatewayServer {
   GatewayState state_;
   PublicApi public_api_;
   InternalApi internal_api_;
+  JoinDoor join_door_;
   std::unique_ptr<net::Listener> link_listener_;
   std::unique_ptr<net::Listener> internal_listener_;
   std::unique_ptr<net::Http1Server> public_server_;

@@ -7,11 +7,13 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
+#include <algorithm>
 #include <ctime>
 #include <filesystem>
 #include <memory>
 
 #include "base/file.hpp"
+#include "net/pki_openssl.hpp"
 
 namespace aiv::net {
 namespace {
@@ -20,9 +22,8 @@ constexpr long kHour = 3600;
 constexpr long kDay = 24 * kHour;
 
 using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
-using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
 using Buffer = std::unique_ptr<BIO, decltype(&BIO_free)>;
-
+using Request = std::unique_ptr<X509_REQ, decltype(&X509_REQ_free)>;
 
 std::string text_of(BIO* buffer) {
   char* data = nullptr;
@@ -42,12 +43,10 @@ std::string pem_of(EVP_PKEY* key) {
   return text_of(buffer.get());
 }
 
-Result<Certificate> read_certificate(const std::string& path) {
-  const Result<std::string> pem = read_file(path, 64 * 1024);
-  if (!pem) return std::unexpected(pem.error());
-  const Buffer buffer(BIO_new_mem_buf(pem->data(), static_cast<int>(pem->size())), &BIO_free);
+Result<Certificate> certificate_from_pem(const std::string& pem, const std::string& where) {
+  const Buffer buffer(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), &BIO_free);
   Certificate out(PEM_read_bio_X509(buffer.get(), nullptr, nullptr, nullptr), &X509_free);
-  if (!out) return fail(ErrorCode::kCorrupt, "is not a PEM certificate", path);
+  if (!out) return fail(ErrorCode::kCorrupt, "is not a PEM certificate", where);
   return out;
 }
 
@@ -71,7 +70,7 @@ bool add_extension(X509* certificate, X509* issuer, int nid, const std::string& 
   return added;
 }
 
-Certificate new_certificate(EVP_PKEY* key, const std::string& organisation, const std::string& name, int days) {
+Certificate new_certificate(EVP_PKEY* key, const std::string& organisation, const std::string& name, long seconds) {
   Certificate out(X509_new(), &X509_free);
   X509_set_version(out.get(), 2);
   std::uint64_t serial = 0;
@@ -79,7 +78,7 @@ Certificate new_certificate(EVP_PKEY* key, const std::string& organisation, cons
   ASN1_INTEGER_set_uint64(X509_get_serialNumber(out.get()), serial >> 1U);
   // An hour back: clocks of lab machines are not that good.
   X509_gmtime_adj(X509_getm_notBefore(out.get()), -kHour);
-  X509_gmtime_adj(X509_getm_notAfter(out.get()), kDay * days);
+  X509_gmtime_adj(X509_getm_notAfter(out.get()), seconds);
   X509_set_pubkey(out.get(), key);
   X509_NAME* subject = X509_get_subject_name(out.get());
   const auto add = [&](const char* field, const std::string& value) {
@@ -89,6 +88,28 @@ Certificate new_certificate(EVP_PKEY* key, const std::string& organisation, cons
   add("O", organisation);
   add("CN", name);
   return out;
+}
+
+// For `key`, in the name of `identity`, signed by the authority.
+Result<Certificate> signed_certificate(const Certificate& authority, const Key& authority_key, EVP_PKEY* key,
+                                       const std::string& cluster, const std::string& identity, long seconds) {
+  Certificate certificate = new_certificate(key, cluster, identity, seconds);
+  X509_set_issuer_name(certificate.get(), X509_get_subject_name(authority.get()));
+  const bool extended =
+      add_extension(certificate.get(), authority.get(), NID_basic_constraints, "critical,CA:FALSE") &&
+      add_extension(certificate.get(), authority.get(), NID_ext_key_usage, "clientAuth,serverAuth") &&
+      add_extension(certificate.get(), authority.get(), NID_subject_alt_name,
+                    fmt::format("URI:aiv://{}/{},DNS:localhost,IP:127.0.0.1", cluster, identity));
+  if (!extended || X509_sign(certificate.get(), authority_key.get(), EVP_sha256()) == 0) {
+    return fail(ErrorCode::kInternal, "the certificate could not be signed", identity);
+  }
+  return certificate;
+}
+
+std::int64_t seconds_of(const ASN1_TIME* time) {
+  std::tm fields{};
+  if (ASN1_TIME_to_tm(time, &fields) != 1) return 0;
+  return static_cast<std::int64_t>(::timegm(&fields));
 }
 
 Result<> write_pair(const std::string& base, X509* certificate, EVP_PKEY* key) {
@@ -101,7 +122,7 @@ Result<> write_pair(const std::string& base, X509* certificate, EVP_PKEY* key) {
 bool still_valid(const std::string& certificate_path, const std::string& key_path, X509* authority) {
   std::error_code ignored;
   if (!std::filesystem::exists(key_path, ignored)) return false;
-  const auto certificate = read_certificate(certificate_path);
+  const auto certificate = read_certificate_pem(certificate_path);
   if (!certificate) return false;
   std::time_t later = std::time(nullptr) + 2 * kDay;
   if (X509_cmp_time(X509_get0_notAfter(certificate->get()), &later) < 0) return false;
@@ -110,6 +131,150 @@ bool still_valid(const std::string& certificate_path, const std::string& key_pat
 }
 
 }  // namespace
+
+Result<Certificate> read_certificate_pem(const std::string& path) {
+  const Result<std::string> pem = read_file(path, 64 * 1024);
+  if (!pem) return std::unexpected(pem.error());
+  return certificate_from_pem(*pem, path);
+}
+
+std::string authority_pin_of(X509* certificate) {
+  unsigned char* der = nullptr;
+  const int size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
+  if (size <= 0) return {};
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int digest_size = 0;
+  const bool done = EVP_Digest(der, static_cast<std::size_t>(size), digest, &digest_size, EVP_sha256(), nullptr) == 1;
+  OPENSSL_free(der);
+  if (!done) return {};
+  std::string text(64, '\0');
+  text.resize(static_cast<std::size_t>(
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()), digest, static_cast<int>(digest_size))));
+  while (text.ends_with('=')) text.pop_back();
+  std::ranges::replace(text, '+', '-');
+  std::ranges::replace(text, '/', '_');
+  return text;
+}
+
+std::int64_t certificate_issued_at_s(X509* certificate) {
+  return seconds_of(X509_get0_notBefore(certificate)) + kHour;
+}
+
+Result<std::string> authority_pin(const std::string& certificate_pem) {
+  const auto certificate = certificate_from_pem(certificate_pem, "the authority's certificate");
+  if (!certificate) return std::unexpected(certificate.error());
+  return authority_pin_of(certificate->get());
+}
+
+namespace {
+
+Result<NewRequest> request_with(const Key& key, const std::string& identity) {
+  const Request request(X509_REQ_new(), &X509_REQ_free);
+  AIV_ASSERT(key != nullptr && request != nullptr);
+  // Only the key counts: what the certificate says is decided by who signs it.
+  X509_NAME_add_entry_by_txt(X509_REQ_get_subject_name(request.get()), "CN", MBSTRING_UTF8,
+                             reinterpret_cast<const unsigned char*>(identity.data()), static_cast<int>(identity.size()),
+                             -1, 0);
+  X509_REQ_set_pubkey(request.get(), key.get());
+  if (X509_REQ_sign(request.get(), key.get(), EVP_sha256()) == 0) {
+    return fail(ErrorCode::kInternal, "the request for a certificate could not be signed", identity);
+  }
+  const Buffer buffer(BIO_new(BIO_s_mem()), &BIO_free);
+  PEM_write_bio_X509_REQ(buffer.get(), request.get());
+  return NewRequest{pem_of(key.get()), text_of(buffer.get())};
+}
+
+}  // namespace
+
+Result<NewRequest> make_request(const std::string& identity) {
+  return request_with(Key(EVP_EC_gen("P-256"), &EVP_PKEY_free), identity);
+}
+
+Result<NewRequest> make_request_for(const std::string& key_file, const std::string& identity) {
+  const auto key = read_key(key_file);
+  if (!key) return std::unexpected(key.error());
+  return request_with(*key, identity);
+}
+
+Result<Issued> sign_request(const std::string& authority_directory, const std::string& identity,
+                            const std::string& request_pem, std::int64_t seconds) {
+  const Buffer buffer(BIO_new_mem_buf(request_pem.data(), static_cast<int>(request_pem.size())), &BIO_free);
+  const Request request(PEM_read_bio_X509_REQ(buffer.get(), nullptr, nullptr, nullptr), &X509_REQ_free);
+  if (!request) return fail(ErrorCode::kInvalidArgument, "is not a PEM certificate request", "request");
+  EVP_PKEY* key = X509_REQ_get0_pubkey(request.get());
+  // Whoever asks must hold the key. Only P-256: nothing weaker, and nothing that costs minutes to check.
+  if (key == nullptr || X509_REQ_verify(request.get(), key) != 1) {
+    return fail(ErrorCode::kInvalidArgument, "is not signed by the key it is for", "request");
+  }
+  char group[32] = {};
+  std::size_t group_size = 0;
+  if (EVP_PKEY_get_id(key) != EVP_PKEY_EC || EVP_PKEY_get_group_name(key, group, sizeof group, &group_size) != 1 ||
+      std::string_view(group) != "prime256v1") {
+    return fail(ErrorCode::kInvalidArgument, "must be for an ECDSA P-256 key", "request");
+  }
+  const auto authority = read_certificate_pem(authority_directory + "/ca.pem");
+  if (!authority) return std::unexpected(authority.error());
+  const auto authority_key = read_key(authority_directory + "/ca.key");
+  if (!authority_key) return std::unexpected(authority_key.error());
+  const auto cluster = authority_cluster(authority_directory);
+  if (!cluster) return std::unexpected(cluster.error());
+  const auto certificate =
+      signed_certificate(*authority, *authority_key, key, *cluster, identity, static_cast<long>(seconds));
+  if (!certificate) return std::unexpected(certificate.error());
+  return Issued{pem_of(certificate->get()), pem_of(authority->get()), authority_pin_of(certificate->get()),
+                seconds_of(X509_get0_notAfter(certificate->get()))};
+}
+
+Result<std::string> request_key_pin(const std::string& request_pem) {
+  const Buffer buffer(BIO_new_mem_buf(request_pem.data(), static_cast<int>(request_pem.size())), &BIO_free);
+  const Request request(PEM_read_bio_X509_REQ(buffer.get(), nullptr, nullptr, nullptr), &X509_REQ_free);
+  if (!request || X509_REQ_get0_pubkey(request.get()) == nullptr) {
+    return fail(ErrorCode::kInvalidArgument, "is not a PEM certificate request", "request");
+  }
+  const Certificate carrier(X509_new(), &X509_free);
+  X509_set_pubkey(carrier.get(), X509_REQ_get0_pubkey(request.get()));
+  return authority_pin_of(carrier.get());
+}
+
+Result<CertificateFacts> certificate_facts(const std::string& certificate_pem) {
+  const auto certificate = certificate_from_pem(certificate_pem, "the certificate");
+  if (!certificate) return std::unexpected(certificate.error());
+  CertificateFacts out;
+  out.issued_at_s = certificate_issued_at_s(certificate->get());
+  out.expires_at_s = seconds_of(X509_get0_notAfter(certificate->get()));
+  auto* names = static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate->get(), NID_subject_alt_name, nullptr, nullptr));
+  for (int i = 0; names != nullptr && i < sk_GENERAL_NAME_num(names); ++i) {
+    const GENERAL_NAME* name = sk_GENERAL_NAME_value(names, i);
+    if (name->type != GEN_URI) continue;
+    const ASN1_IA5STRING* uri = name->d.uniformResourceIdentifier;
+    out.identity.assign(reinterpret_cast<const char*>(ASN1_STRING_get0_data(uri)),
+                        static_cast<std::size_t>(ASN1_STRING_length(uri)));
+  }
+  GENERAL_NAMES_free(names);
+  return out;
+}
+
+Result<> check_issued(const std::string& certificate_pem, const std::string& key_pem, const std::string& authority_pem,
+                      const std::string& identity_end) {
+  const auto certificate = certificate_from_pem(certificate_pem, "the certificate");
+  if (!certificate) return std::unexpected(certificate.error());
+  const auto authority = certificate_from_pem(authority_pem, "the authority's certificate");
+  if (!authority) return std::unexpected(authority.error());
+  const Buffer buffer(BIO_new_mem_buf(key_pem.data(), static_cast<int>(key_pem.size())), &BIO_free);
+  const Key key(PEM_read_bio_PrivateKey(buffer.get(), nullptr, nullptr, nullptr), &EVP_PKEY_free);
+  if (!key || X509_check_private_key(certificate->get(), key.get()) != 1) {
+    return fail(ErrorCode::kUnauthorized, "the certificate is not for this machine's key");
+  }
+  const Key signer(X509_get_pubkey(authority->get()), &EVP_PKEY_free);
+  if (X509_verify(certificate->get(), signer.get()) != 1) {
+    return fail(ErrorCode::kUnauthorized, "the certificate is not signed by the cluster's authority");
+  }
+  const auto facts = certificate_facts(certificate_pem);
+  if (!facts || !facts->identity.ends_with("/" + identity_end)) {
+    return fail(ErrorCode::kUnauthorized, "the certificate is for somebody else", facts ? facts->identity : "");
+  }
+  return {};
+}
 
 Result<> ensure_authority(const std::string& directory, const std::string& cluster) {
   const Result<> made = make_directories(directory, 0700);
@@ -125,7 +290,7 @@ Result<> ensure_authority(const std::string& directory, const std::string& clust
   }
   const Key key(EVP_EC_gen("P-256"), &EVP_PKEY_free);
   AIV_ASSERT(key != nullptr);
-  const Certificate certificate = new_certificate(key.get(), cluster, "AIvailable authority", 3650);
+  const Certificate certificate = new_certificate(key.get(), cluster, "AIvailable authority", 3650 * kDay);
   X509_set_issuer_name(certificate.get(), X509_get_subject_name(certificate.get()));
   const bool extended = add_extension(certificate.get(), certificate.get(), NID_basic_constraints, "critical,CA:TRUE") &&
                         add_extension(certificate.get(), certificate.get(), NID_key_usage,
@@ -138,7 +303,7 @@ Result<> ensure_authority(const std::string& directory, const std::string& clust
 }
 
 Result<std::string> authority_cluster(const std::string& directory) {
-  const auto certificate = read_certificate(directory + "/ca.pem");
+  const auto certificate = read_certificate_pem(directory + "/ca.pem");
   if (!certificate) return std::unexpected(certificate.error());
   std::string name(256, '\0');
   const int size = X509_NAME_get_text_by_NID(X509_get_subject_name(certificate->get()), NID_organizationName,
@@ -152,7 +317,7 @@ Result<CertificateFiles> ensure_certificate(const std::string& authority_directo
                                             const std::string& out_directory, const std::string& name, int days) {
   const CertificateFiles files{authority_directory + "/ca.pem", out_directory + "/" + name + ".pem",
                                out_directory + "/" + name + ".key"};
-  const auto authority = read_certificate(files.ca);
+  const auto authority = read_certificate_pem(files.ca);
   if (!authority) return std::unexpected(authority.error());
   if (still_valid(files.cert, files.key, authority->get())) return files;
   const auto authority_key = read_key(authority_directory + "/ca.key");
@@ -163,17 +328,9 @@ Result<CertificateFiles> ensure_certificate(const std::string& authority_directo
   if (!made) return std::unexpected(made.error());
   const Key key(EVP_EC_gen("P-256"), &EVP_PKEY_free);
   AIV_ASSERT(key != nullptr);
-  const Certificate certificate = new_certificate(key.get(), *cluster, identity, days);
-  X509_set_issuer_name(certificate.get(), X509_get_subject_name(authority->get()));
-  const bool extended =
-      add_extension(certificate.get(), authority->get(), NID_basic_constraints, "critical,CA:FALSE") &&
-      add_extension(certificate.get(), authority->get(), NID_ext_key_usage, "clientAuth,serverAuth") &&
-      add_extension(certificate.get(), authority->get(), NID_subject_alt_name,
-                    fmt::format("URI:aiv://{}/{},DNS:localhost,IP:127.0.0.1", *cluster, identity));
-  if (!extended || X509_sign(certificate.get(), authority_key->get(), EVP_sha256()) == 0) {
-    return fail(ErrorCode::kInternal, "the certificate could not be signed", identity);
-  }
-  const Result<> written = write_pair(out_directory + "/" + name, certificate.get(), key.get());
+  const auto certificate = signed_certificate(*authority, *authority_key, key.get(), *cluster, identity, days * kDay);
+  if (!certificate) return std::unexpected(certificate.error());
+  const Result<> written = write_pair(out_directory + "/" + name, certificate->get(), key.get());
   if (!written) return std::unexpected(written.error());
   return files;
 }

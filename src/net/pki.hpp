@@ -1,6 +1,7 @@
 // The cluster's own certificate authority: made at the first start of a server, it signs the server's certificate
 // and those of the nodes. Keys are ECDSA P-256, files 0600.
 #pragma once
+#include <cstdint>
 #include <string>
 
 #include "base/result.hpp"
@@ -23,6 +24,43 @@ Result<std::string> authority_cluster(const std::string& directory);
 // there and valid for two more days.
 Result<CertificateFiles> ensure_certificate(const std::string& authority_directory, const std::string& identity,
                                             const std::string& out_directory, const std::string& name, int days);
+
+// ---- joining: the key is made where it is used and never leaves it ----------------------------------------
+
+// base64url of the SHA-256 of the key in a PEM certificate (SubjectPublicKeyInfo): 43 characters. What a join token
+// carries, so that a machine can tell the right cluster from a wrong one before it says anything.
+Result<std::string> authority_pin(const std::string& certificate_pem);
+
+struct NewRequest {
+  std::string key;      // PEM, secret
+  std::string request;  // PEM, PKCS#10
+};
+// A fresh P-256 key and the request for its certificate; make_request_for() uses the key of a file.
+Result<NewRequest> make_request(const std::string& identity);
+Result<NewRequest> make_request_for(const std::string& key_file, const std::string& identity);
+// The pin of the key that a request is for.
+Result<std::string> request_key_pin(const std::string& request_pem);
+
+struct Issued {
+  std::string certificate;  // PEM
+  std::string authority;    // PEM
+  std::string key_pin;      // of the certificate's key
+  std::int64_t expires_at_s = 0;
+};
+// Signs a request in the name of `identity`, whatever name it gives itself. kInvalidArgument: not a request, not
+// signed by its own key, or not for a P-256 key.
+Result<Issued> sign_request(const std::string& authority_directory, const std::string& identity,
+                            const std::string& request_pem, std::int64_t seconds);
+
+struct CertificateFacts {
+  std::string identity;  // URI SAN
+  std::int64_t issued_at_s = 0;
+  std::int64_t expires_at_s = 0;
+};
+Result<CertificateFacts> certificate_facts(const std::string& certificate_pem);
+// kUnauthorized unless the certificate is for this key, signed by this authority, and for ".../identity_end".
+Result<> check_issued(const std::string& certificate_pem, const std::string& key_pem, const std::string& authority_pem,
+                      const std::string& identity_end);
 
 // "aiv://CLUSTER/node/ID" -> ID if the role is `role`; empty otherwise.
 std::string identity_of(const std::string& uri, const std::string& role);

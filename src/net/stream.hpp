@@ -1,5 +1,6 @@
 // Byte streams under HTTP: TCP, TLS over TCP, Unix sockets; and the listeners and diallers that make them.
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -8,6 +9,7 @@
 #include "net/async.hpp"
 
 typedef struct ssl_ctx_st SSL_CTX;
+typedef struct ssl_st SSL;
 
 namespace aiv::net {
 
@@ -22,6 +24,10 @@ class ByteStream {
   [[nodiscard]] virtual std::string peer() const = 0;
   // Subject alternative URIs of the verified peer certificate; empty without one.
   [[nodiscard]] virtual std::vector<std::string> peer_identities() const = 0;
+  // The application protocol agreed on in the TLS handshake; empty without one.
+  [[nodiscard]] virtual std::string protocol() const { return {}; }
+  // When the verified peer certificate was issued, seconds since 1970; 0 without one.
+  [[nodiscard]] virtual std::int64_t peer_issued_at_s() const { return 0; }
 };
 using StreamPtr = std::unique_ptr<ByteStream>;
 
@@ -31,12 +37,23 @@ class TlsContext {
   static Result<std::shared_ptr<TlsContext>> make(bool server, const std::string& cert_file, const std::string& key_file,
                                                   const std::string& ca_file, bool require_peer_certificate,
                                                   std::string alpn);
+  // A client that knows nothing of the peer but the pin of its authority (net/pki.hpp): the handshake fails before a byte
+  // is sent unless the peer's certificate is signed by a key of that pin.
+  static Result<std::shared_ptr<TlsContext>> make_pinned(std::string authority_pin, std::string alpn);
+  // Of a server: also lets clients without a certificate in, for the protocol `alpn` alone, and sends the authority's
+  // certificate along, which such a client compares with its pin.
+  Result<> accept_without_certificate(std::string alpn, const std::string& ca_file);
   ~TlsContext();
   SSL_CTX* native() const { return context_; }
+  [[nodiscard]] const std::string& pin() const { return pin_; }
 
  private:
+  static int choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* length, const unsigned char* offered,
+                             unsigned int offered_length, void* self);
   SSL_CTX* context_ = nullptr;
   std::string alpn_;
+  std::string anonymous_alpn_;
+  std::string pin_;
 };
 using TlsContextPtr = std::shared_ptr<TlsContext>;
 

@@ -4,6 +4,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include "net/pki_openssl.hpp"
 #include "net/socket_stream.hpp"
 
 namespace aiv::net::detail {
@@ -26,6 +27,19 @@ std::vector<std::string> uri_names(SSL* ssl) {
   }
   GENERAL_NAMES_free(names);
   return out;
+}
+
+std::int64_t issued_at_s(SSL* ssl) {
+  X509* certificate = SSL_get0_peer_certificate(ssl);
+  if (certificate == nullptr || SSL_get_verify_result(ssl) != X509_V_OK) return 0;
+  return certificate_issued_at_s(certificate);
+}
+
+std::string protocol_of(SSL* ssl) {
+  const unsigned char* name = nullptr;
+  unsigned int size = 0;
+  SSL_get0_alpn_selected(ssl, &name, &size);
+  return name == nullptr ? std::string() : std::string(reinterpret_cast<const char*>(name), size);
 }
 
 // The last entry of OpenSSL's queue of this thread, which is empty afterwards.
@@ -107,6 +121,8 @@ class TlsStream final : public ByteStream {
   void close() override { shut<Tcp>(socket_); }
   [[nodiscard]] std::string peer() const override { return peer_; }
   [[nodiscard]] std::vector<std::string> peer_identities() const override { return uri_names(ssl_); }
+  [[nodiscard]] std::string protocol() const override { return protocol_of(ssl_); }
+  [[nodiscard]] std::int64_t peer_issued_at_s() const override { return issued_at_s(ssl_); }
 
  private:
   // One record, into the thread's buffer and from there to `out`.
@@ -196,6 +212,28 @@ Task<Result<StreamPtr>> shake_hands(SocketOf<Tcp> socket, TlsContextPtr tls, std
 }  // namespace aiv::net::detail
 
 namespace aiv::net {
+namespace {
+
+// Instead of the usual chain check: the one certificate of the peer's chain that has the pinned key is the authority.
+int verify_against_pin(X509_STORE_CTX* store, void* self) {
+  STACK_OF(X509)* sent = X509_STORE_CTX_get0_untrusted(store);
+  STACK_OF(X509)* trusted = sk_X509_new_null();
+  for (int i = 0; i < sk_X509_num(sent); ++i) {
+    X509* certificate = sk_X509_value(sent, i);
+    if (authority_pin_of(certificate) == static_cast<TlsContext*>(self)->pin()) sk_X509_push(trusted, certificate);
+  }
+  int good = 0;
+  if (sk_X509_num(trusted) == 0) {
+    X509_STORE_CTX_set_error(store, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY);
+  } else {
+    X509_STORE_CTX_set0_trusted_stack(store, trusted);
+    good = X509_verify_cert(store);
+  }
+  sk_X509_free(trusted);
+  return good == 1 ? 1 : 0;
+}
+
+}  // namespace
 
 Result<std::shared_ptr<TlsContext>> TlsContext::make(bool server, const std::string& cert_file,
                                                      const std::string& key_file, const std::string& ca_file,
@@ -226,25 +264,49 @@ Result<std::shared_ptr<TlsContext>> TlsContext::make(bool server, const std::str
     const std::string wire = static_cast<char>(out->alpn_.size()) + out->alpn_;
     SSL_CTX_set_alpn_protos(context, reinterpret_cast<const unsigned char*>(wire.data()),
                             static_cast<unsigned int>(wire.size()));
-    if (server) {
-      SSL_CTX_set_alpn_select_cb(
-          context,
-          [](SSL*, const unsigned char** chosen, unsigned char* length, const unsigned char* offered,
-             unsigned int offered_length, void* self) {
-            const std::string& wanted = static_cast<TlsContext*>(self)->alpn_;
-            for (unsigned int i = 0; i + 1 <= offered_length; i += 1U + offered[i]) {
-              const std::string_view protocol(reinterpret_cast<const char*>(offered + i + 1), offered[i]);
-              if (i + 1U + offered[i] > offered_length || protocol != wanted) continue;
-              *chosen = offered + i + 1;
-              *length = offered[i];
-              return SSL_TLSEXT_ERR_OK;
-            }
-            return SSL_TLSEXT_ERR_ALERT_FATAL;
-          },
-          out.get());
-    }
+    if (server) SSL_CTX_set_alpn_select_cb(context, &TlsContext::choose_protocol, out.get());
   }
   return out;
+}
+
+int TlsContext::choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* length,
+                                const unsigned char* offered, unsigned int offered_length, void* self) {
+  const auto* context = static_cast<TlsContext*>(self);
+  for (unsigned int i = 0; i + 1 <= offered_length; i += 1U + offered[i]) {
+    if (i + 1U + offered[i] > offered_length) break;
+    const std::string_view protocol(reinterpret_cast<const char*>(offered + i + 1), offered[i]);
+    const bool anonymous = !context->anonymous_alpn_.empty() && protocol == context->anonymous_alpn_;
+    if (protocol != context->alpn_ && !anonymous) continue;
+    // Decided here because TLS 1.3 asks for the client's certificate only after this.
+    if (anonymous) SSL_set_verify(ssl, SSL_VERIFY_NONE, nullptr);
+    *chosen = offered + i + 1;
+    *length = offered[i];
+    return SSL_TLSEXT_ERR_OK;
+  }
+  return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+Result<std::shared_ptr<TlsContext>> TlsContext::make_pinned(std::string authority_pin, std::string alpn) {
+  auto made = make(false, "", "", "", true, std::move(alpn));
+  if (!made) return made;
+  (*made)->pin_ = std::move(authority_pin);
+  SSL_CTX_set_min_proto_version((*made)->context_, TLS1_3_VERSION);
+  SSL_CTX_set_cert_verify_callback((*made)->context_, verify_against_pin, made->get());
+  return made;
+}
+
+Result<> TlsContext::accept_without_certificate(std::string alpn, const std::string& ca_file) {
+  const auto authority = read_certificate_pem(ca_file);
+  if (!authority) return std::unexpected(authority.error());
+  // No session may be carried over from a handshake without a certificate to one that needs it.
+  SSL_CTX_set_session_cache_mode(context_, SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_options(context_, SSL_OP_NO_TICKET);
+  SSL_CTX_set_num_tickets(context_, 0);
+  if (SSL_CTX_add1_chain_cert(context_, authority->get()) != 1) {
+    return fail(ErrorCode::kInternal, "cannot be sent along", ca_file);
+  }
+  anonymous_alpn_ = std::move(alpn);
+  return {};
 }
 
 TlsContext::~TlsContext() { SSL_CTX_free(context_); }

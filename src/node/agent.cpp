@@ -9,10 +9,12 @@
 #include "base/hash.hpp"
 #include "base/log.hpp"
 #include "net/h2.hpp"
+#include "net/pki.hpp"
 #include "net/process.hpp"
 #include "node/desired_store.hpp"
 #include "node/device_book.hpp"
 #include "node/engine_dir.hpp"
+#include "node/identity.hpp"
 #include "node/node_api.hpp"
 #include "node/supervisor.hpp"
 #include "wire/documents.hpp"
@@ -28,6 +30,7 @@ constexpr auto kDialLimit = seconds(5);
 constexpr std::int64_t kReconnectFirstMs = 50;
 constexpr std::int64_t kReconnectMaxMs = 1000;
 constexpr auto kLinkWasGood = seconds(5);  // a link that lived this long starts the back-off anew
+constexpr auto kRefusedPause = seconds(5);  // before a server that sent us away is asked again
 constexpr auto kMeasureEvery = seconds(1);
 constexpr auto kMeasureGap = milliseconds(50);  // after a change, but not with each step of a load's progress
 constexpr auto kStopSlack = seconds(15);  // SIGTERM, SIGKILL and the driver's release, beyond the drain limit
@@ -49,6 +52,9 @@ class Agent : public NodeView {
   [[nodiscard]] NodeObserved observed() const override;
   [[nodiscard]] std::int64_t observed_seq() const override { return seq_; }
   net::Task<ApplyOutcome> apply(NodeDesired document) override;
+  Result<CertificateState> certificate() override;
+  net::Task<Result<>> take_certificate(std::string pem) override;
+  void farewell(std::string reason) override { farewell_ = std::move(reason); }
   [[nodiscard]] SupervisorPtr replica(const std::string& id) const override {
     const auto found = replicas_.find(id);
     return found == replicas_.end() ? nullptr : found->second;
@@ -56,6 +62,8 @@ class Agent : public NodeView {
 
  private:
   Result<> prepare();
+  Result<> load_tls();
+  [[nodiscard]] bool is_server(const net::ByteStream& stream) const;
   net::Task<> link_loop();
   net::Task<> measure_loop();
   net::Task<> supervise(SupervisorPtr replica);
@@ -71,6 +79,8 @@ class Agent : public NodeView {
   net::Executor executor_;
   AgentOptions options_;
   net::TlsContextPtr tls_;
+  std::string cluster_;   // as our own certificate names it
+  std::string farewell_;  // why the server ended the link, if it said so
   std::unique_ptr<DeviceBook> book_;
   std::map<std::string, SupervisorPtr> replicas_;
   std::optional<NodeDesired> desired_;
@@ -98,11 +108,55 @@ Result<> Agent::prepare() {
   if (options_.shim_command.empty()) options_.shim_command = {"/proc/self/exe", "engine-shim"};
   if (options_.fake_engine_program.empty())
     options_.fake_engine_program = executable_dir() + "/aiv-fake-engine";
+  const auto pem = read_file(options_.cert_file, 64 * 1024);
+  const auto facts = pem ? net::certificate_facts(*pem) : Result<net::CertificateFacts>(std::unexpected(pem.error()));
+  if (!facts) return std::unexpected(facts.error());
+  const std::string end = "/node/" + options_.node_id;
+  if (!facts->identity.starts_with("aiv://") || !facts->identity.ends_with(end))
+    return fail(ErrorCode::kUnauthorized, "the certificate is not for the node " + options_.node_id, options_.cert_file);
+  cluster_ = facts->identity.substr(0, facts->identity.size() - end.size());
+  return load_tls();
+}
+
+Result<> Agent::load_tls() {
   auto tls = net::TlsContext::make(false, options_.cert_file, options_.key_file, options_.ca_file, true,
                                    "aiv-node/1");
   if (!tls) return std::unexpected(tls.error());
   tls_ = *tls;
   return {};
+}
+
+// Signed by our authority is not enough: a node's certificate must not pass for the server's.
+bool Agent::is_server(const net::ByteStream& stream) const {
+  return std::ranges::any_of(stream.peer_identities(), [this](const std::string& uri) {
+    return uri.starts_with(cluster_ + "/") && !net::identity_of(uri, "server").empty();
+  });
+}
+
+Result<NodeView::CertificateState> Agent::certificate() {
+  const auto due = renewal_due_in_s(options_.cert_file);
+  if (!due) return std::unexpected(due.error());
+  CertificateState state{*due, {}};
+  if (*due > 0) return state;
+  auto request = renewal_request(options_.key_file, options_.node_id);
+  if (!request) return std::unexpected(request.error());
+  state.request = std::move(*request);
+  return state;
+}
+
+// The link stays as it is: the next one is opened with the new certificate.
+net::Task<Result<>> Agent::take_certificate(std::string pem) {
+  auto stored = std::make_shared<Result<>>();
+  const Membership member{options_.node_id, options_.server_address, options_.ca_file, options_.cert_file,
+                          options_.key_file};
+  std::function<void()> work = [stored, member, pem] { *stored = store_renewed(member, pem); };
+  co_await net::run_blocking(work);
+  if (*stored) *stored = load_tls();
+  if (*stored)
+    log_info("certificate.renewed", {});
+  else
+    log_error("certificate.not_renewed", {{"reason", stored->error().message()}});
+  co_return *stored;
 }
 
 net::Task<> Agent::run(int& exit_code) {
@@ -341,6 +395,7 @@ net::Task<> Agent::link_loop() {
   limits.stall_max = milliseconds(options_.stall_limit_ms);
   std::int64_t backoff_ms = 0;
   std::string last_reason;
+  std::string last_refusal;
   while (!ending_) {
     if (backoff_ms > 0) {
       // Full jitter, so that a hundred agents do not come back in step.
@@ -349,9 +404,14 @@ net::Task<> Agent::link_loop() {
     }
     auto stream = co_await net::dial(options_.server_address, tls_, kDialLimit);
     std::string reason;
+    bool refused = false;
     if (!stream) {
       reason = stream.error().message();
+    } else if (!is_server(**stream)) {
+      reason = "whoever answers there is not this cluster's server";
+      (*stream)->close();
     } else {
+      farewell_.clear();
       const auto since = Clock::now();
       link_ = net::H2Connection::server(std::move(*stream), node_api_handler(*this, limits), net::kNodeLinkLimits);
       log_info("link.opened", {{"server", options_.server_address}});
@@ -359,6 +419,10 @@ net::Task<> Agent::link_loop() {
       const Error ended = co_await link->run();
       link_.reset();
       reason = ended.message();
+      if (!farewell_.empty()) {
+        reason = "the server refuses this node: " + farewell_;
+        refused = true;
+      }
       if (Clock::now() - since >= kLinkWasGood) backoff_ms = 0;
       log_info("link.closed", {{"server", options_.server_address}, {"reason", reason}});
     }
@@ -366,6 +430,12 @@ net::Task<> Agent::link_loop() {
     if (!stream && reason != last_reason)
       log_warn("link.not_opened", {{"server", options_.server_address}, {"reason", reason}});
     last_reason = reason;
+    if (refused) {
+      // Said once for a person to act on; asking again each second would help nobody.
+      if (reason != last_refusal) log_error("link.refused", {{"server", options_.server_address}, {"reason", reason}});
+      last_refusal = reason;
+      co_await net::sleep_for(kRefusedPause);
+    }
     backoff_ms = backoff_ms == 0 ? kReconnectFirstMs : std::min(backoff_ms * 2, kReconnectMaxMs);
   }
 }

@@ -1,6 +1,7 @@
 #include "node/node_api.hpp"
 
 #include "base/json.hpp"
+#include "base/units.hpp"
 #include "wire/documents.hpp"
 
 namespace aiv::node {
@@ -9,6 +10,7 @@ namespace {
 using net::Clock;
 
 constexpr std::size_t kDesiredBytesMax = 4 * 1024 * 1024;
+constexpr std::size_t kSmallBodyMax = 64 * 1024;
 constexpr std::size_t kLogBytes = 64 * 1024;
 constexpr std::string_view kReplicas = "/node/v1/replicas/";
 
@@ -138,6 +140,46 @@ net::Task<> replica_request(net::ExchangePtr exchange, NodeView& node, RelayLimi
   co_await relay(exchange, replica, std::move(path), limits);
 }
 
+net::Task<> certificate(net::ExchangePtr exchange, NodeView& node) {
+  const auto state = node.certificate();
+  if (!state) {
+    co_await respond_error(exchange, 500, state.error().message());
+    co_return;
+  }
+  Json json = {{"due_in_s", state->due_in_s}};
+  if (!state->request.empty()) json["request"] = state->request;
+  std::string text = dump_json(json);
+  (void)co_await exchange->respond_json(200, std::move(text));
+}
+
+net::Task<> take_certificate(net::ExchangePtr exchange, NodeView& node) {
+  const auto body = co_await exchange->read_body(kSmallBodyMax);
+  if (!body) co_return;
+  const auto json = parse_json(*body);
+  if (!json || !json->is_object()) {
+    co_await respond_error(exchange, 400, "the body must be a JSON object");
+    co_return;
+  }
+  JsonReader reader(*json, "");
+  std::string pem = reader.string("certificate", kSmallBodyMax);
+  Result<> taken = reader.ok() ? Result<>{} : Result<>(std::unexpected(reader.error()));
+  if (taken) taken = co_await node.take_certificate(std::move(pem));
+  if (!taken) {
+    co_await respond_error(exchange, 422, taken.error().message());
+    co_return;
+  }
+  (void)co_await exchange->respond_json(200, "{}");
+}
+
+net::Task<> farewell(net::ExchangePtr exchange, NodeView& node) {
+  const auto body = co_await exchange->read_body(kSmallBodyMax);
+  if (!body) co_return;
+  const auto json = parse_json(*body);
+  std::string reason = json && json->is_object() ? json->value("reason", "") : "";
+  node.farewell(printable(reason, 300));
+  (void)co_await exchange->respond_json(200, "{}");
+}
+
 net::Task<> route(net::ExchangePtr exchange, NodeView* node, RelayLimits limits, NodeApiTimes times) {
   const net::RequestHead& request = exchange->request();
   if (request.method == "GET" && request.path == "/node/v1/hello")
@@ -146,6 +188,12 @@ net::Task<> route(net::ExchangePtr exchange, NodeView* node, RelayLimits limits,
     co_await observe(exchange, *node, times);
   else if (request.method == "PUT" && request.path == "/node/v1/desired")
     co_await desired(exchange, *node);
+  else if (request.method == "GET" && request.path == "/node/v1/certificate")
+    co_await certificate(exchange, *node);
+  else if (request.method == "PUT" && request.path == "/node/v1/certificate")
+    co_await take_certificate(exchange, *node);
+  else if (request.method == "POST" && request.path == "/node/v1/farewell")
+    co_await farewell(exchange, *node);
   else if (request.path.starts_with(kReplicas))
     co_await replica_request(exchange, *node, limits);
   else

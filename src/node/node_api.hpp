@@ -4,6 +4,8 @@
 //   GET  /node/v1/observe             JSON lines for ever: heartbeats each 250 ms, NodeObserved on change and
 //   each 5 s PUT  /node/v1/desired             200 {"applied":..} | 409 {"highest":..} | 422
 //   {"field":..,"reason":..}
+//   GET  /node/v1/certificate         {"due_in_s":..,"request":PEM if it is due};  PUT {"certificate":PEM}
+//   POST /node/v1/farewell            {"reason":..}: the server is about to end this link for good
 //   *    /node/v1/replicas/ID/PATH    relayed to the engine (node/relay.hpp)
 //   GET  /node/v1/replicas/ID/log     the end of the engine's log
 //
@@ -36,6 +38,15 @@ class NodeView {
   // Counts up with every change of observed().
   [[nodiscard]] virtual std::int64_t observed_seq() const = 0;
   virtual net::Task<ApplyOutcome> apply(NodeDesired document) = 0;
+  // When the certificate is due, and the request for the next one if it is now.
+  struct CertificateState {
+    std::int64_t due_in_s = 0;
+    std::string request;
+  };
+  virtual Result<CertificateState> certificate() = 0;
+  virtual net::Task<Result<>> take_certificate(std::string pem) = 0;
+  // The server ends the link, and says why.
+  virtual void farewell(std::string reason) = 0;
   [[nodiscard]] virtual SupervisorPtr replica(const std::string& id) const = 0;
 };
 

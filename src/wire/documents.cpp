@@ -377,8 +377,11 @@ Json to_json(const RouteTable& t) {
                     {"team", k.team},
                     {"team_limits", to_json(k.team_limits)}});
   }
+  Json denied = Json::array();
+  for (const DeniedNode& d : t.denied_nodes) denied.push_back({{"node", d.node}, {"issued_before_s", d.issued_before_s}});
   return {{"version", version_json(t.version)},
           {"auth_required", t.auth_required},
+          {"denied_nodes", std::move(denied)},
           {"models", std::move(models)},
           {"keys", std::move(keys)}};
 }
@@ -425,6 +428,12 @@ Result<RouteTable> route_table_from_json(const Json& json) {
   RouteTable out;
   out.version = read_version(r, "version", true);
   out.auth_required = r.boolean("auth_required");
+  out.denied_nodes = read_list<DeniedNode>(r, "denied_nodes", kKeysMax, false, [](JsonReader& c) {
+    DeniedNode denied;
+    denied.node = c.string("node", 256);
+    denied.issued_before_s = c.integer("issued_before_s", 0, kMax);
+    return denied;
+  });
   out.models = read_list<RouteModel>(r, "models", kModelsMax, true, read_route_model);
   out.keys = read_list<RouteKey>(r, "keys", kKeysMax, true, read_route_key);
   return checked(r, std::move(out));

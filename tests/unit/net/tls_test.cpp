@@ -1,5 +1,6 @@
 #include <sys/stat.h>
 
+#include "base/file.hpp"
 #include "net/pki.hpp"
 #include "net/stream.hpp"
 #include "support.hpp"
@@ -69,6 +70,49 @@ TEST(Tls, ANodeOfAnotherClusterDoesNotGetIn) {
       EXPECT_TRUE(!more || !*more);
     }
     EXPECT_TRUE(listening->accepted.empty());
+  });
+}
+
+TEST(Tls, AMachineWithoutACertificateGetsInByTheJoiningProtocolAloneAndOnlyToTheAuthorityOfItsPin) {
+  run([](Executor executor) -> Task<> {
+    test::TempDir dir;
+    const std::string ca = dir.path() + "/ca";
+    EXPECT_TRUE(ensure_authority(ca, "lab"));
+    EXPECT_TRUE(ensure_authority(dir.path() + "/other", "lab"));
+    const auto server = ensure_certificate(ca, "server/srv1", ca, "server", 30);
+    EXPECT_TRUE(server);
+    std::vector<StreamPtr> accepted;
+    auto tls = context(true, *server);
+    EXPECT_TRUE(tls->accept_without_certificate("aiv-join/1", server->ca));
+    auto listener = Listener::open(executor, "tcp:127.0.0.1:0", tls,
+                                   [&accepted](StreamPtr stream) { accepted.push_back(std::move(stream)); });
+    EXPECT_TRUE(listener);
+    const std::string address = "tcp:127.0.0.1:" + std::to_string((*listener)->port());
+    const auto pin = authority_pin(*read_file(ca + "/ca.pem", 65536));
+    const auto wrong_pin = authority_pin(*read_file(dir.path() + "/other/ca.pem", 65536));
+    EXPECT_TRUE(pin && wrong_pin && *pin != *wrong_pin && pin->size() == 43);
+
+    auto joining = co_await dial(address, *TlsContext::make_pinned(*pin, "aiv-join/1"), seconds(5));
+    EXPECT_TRUE(joining) << joining.error().message();
+    for (int i = 0; i < 500 && accepted.empty(); ++i) co_await sleep_for(milliseconds(2));
+    EXPECT_EQ(accepted.size(), 1U);
+    EXPECT_EQ(accepted.at(0)->protocol(), "aiv-join/1");
+    EXPECT_TRUE(accepted.at(0)->peer_identities().empty());
+    EXPECT_EQ(identity_of((*joining)->peer_identities().at(0), "server"), "srv1");
+
+    // The pin is checked in the handshake: before a byte of ours leaves.
+    auto deceived = co_await dial(address, *TlsContext::make_pinned(*wrong_pin, "aiv-join/1"), seconds(5));
+    EXPECT_FALSE(deceived);
+
+    // The protocol of nodes still wants a certificate.
+    auto intruder = co_await dial(address, *TlsContext::make_pinned(*pin, "aiv-node/1"), seconds(5));
+    if (intruder) {
+      std::string bytes;
+      const auto more = co_await (*intruder)->read_more(bytes);
+      EXPECT_TRUE(!more || !*more);
+    }
+    co_await sleep_for(milliseconds(50));
+    EXPECT_EQ(accepted.size(), 1U);
   });
 }
 

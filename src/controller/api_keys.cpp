@@ -1,4 +1,4 @@
-// Keys and nodes: what an admin changes besides deployments.
+// API keys.
 #include <algorithm>
 
 #include "base/hash.hpp"
@@ -72,9 +72,8 @@ net::Task<ApiReply> get_key(ApiContext& context, ApiRequest request) {
 }
 
 net::Task<ApiReply> post_key(ApiContext& context, ApiRequest request) {
-  auto json = parse_json(request.body);
+  const auto json = read_object(request.body);
   if (!json) co_return reply_error(json.error());
-  if (!json->is_object()) co_return reply_error({ErrorCode::kInvalidArgument, "the body must be a JSON object", ""});
   JsonReader reader(*json, "");
   RouteKey wanted;
   wanted.name = reader.string("name", 128);
@@ -112,9 +111,8 @@ net::Task<ApiReply> post_key(ApiContext& context, ApiRequest request) {
 net::Task<ApiReply> patch_key(ApiContext& context, ApiRequest request) {
   Cluster& cluster = context.cluster;
   const std::string id = request.arguments.front();
-  auto json = parse_json(request.body);
+  const auto json = read_object(request.body);
   if (!json) co_return reply_error(json.error());
-  if (!json->is_object()) co_return reply_error({ErrorCode::kInvalidArgument, "the body must be a JSON object", ""});
   JsonReader reader(*json, "");
   const bool has_disabled = reader.has("disabled");
   const bool disabled = reader.boolean_or("disabled", false);
@@ -145,63 +143,6 @@ net::Task<ApiReply> delete_key(ApiContext& context, ApiRequest request) {
   change.actor = request.actor;
   change.action = "key.deleted";
   change.object = "key/" + id;
-  auto stored = co_await cluster.change(std::move(change));
-  co_return reply_changed("id", id, stored);
-}
-
-net::Task<ApiReply> patch_node(ApiContext& context, ApiRequest request) {
-  Cluster& cluster = context.cluster;
-  const std::string id = request.arguments.front();
-  auto json = parse_json(request.body);
-  if (!json) co_return reply_error(json.error());
-  if (!json->is_object()) co_return reply_error({ErrorCode::kInvalidArgument, "the body must be a JSON object", ""});
-  const auto& nodes = cluster.state().nodes;
-  const auto found = nodes.find(id);
-  if (found == nodes.end()) {
-    co_return reply_error({ErrorCode::kNotFound, "there is no node of this name", printable(id, 128)});
-  }
-  JsonReader reader(*json, "");
-  NodeSettings settings;
-  settings.id = id;
-  settings.draining = reader.boolean_or("draining", found->second.draining);
-  settings.failure_domain = reader.string_or("failure_domain", found->second.failure_domain, 128);
-  reader.refuse_unknown();
-  if (!reader.ok()) co_return reply_error(reader.error());
-  if (!settings.failure_domain.empty()) {
-    if (auto sound = check_name(settings.failure_domain); !sound) {
-      co_return reply_error({ErrorCode::kInvalidArgument, sound.error().reason, "failure_domain"});
-    }
-  }
-  Cluster::Change change;
-  change.txn.ops.push_back(Op::put(kNodePrefix + id, node_to_text(settings)));
-  change.events.emplace_back(event::NodePut{id, settings.draining, settings.failure_domain});
-  change.actor = request.actor;
-  change.action = "node.changed";
-  change.object = "node/" + id;
-  auto stored = co_await cluster.change(std::move(change));
-  if (!stored) co_return reply_error(stored.error());
-  const auto now = nodes.find(id);
-  if (now == nodes.end()) co_return reply_error({ErrorCode::kConflict, "it was removed meanwhile", id});
-  co_return ApiReply{200, view_node(cluster, now->second)};
-}
-
-// Forgets a node that is gone for good, with all that was placed there.
-net::Task<ApiReply> delete_node(ApiContext& context, ApiRequest request) {
-  Cluster& cluster = context.cluster;
-  const std::string id = request.arguments.front();
-  if (!cluster.state().nodes.contains(id)) {
-    co_return reply_error({ErrorCode::kNotFound, "there is no node of this name", printable(id, 128)});
-  }
-  if (cluster.state().detector.health(id) != NodeHealth::kLost) {
-    co_return reply_error({ErrorCode::kConflict, "it is connected: stop its agent first", id}, "in_use",
-                          "aiv node drain " + id + ", then stop the agent");
-  }
-  Cluster::Change change;
-  change.txn.ops.push_back(Op::erase(kNodePrefix + id));
-  change.events.emplace_back(event::NodeErased{id});
-  change.actor = request.actor;
-  change.action = "node.removed";
-  change.object = "node/" + id;
   auto stored = co_await cluster.change(std::move(change));
   co_return reply_changed("id", id, stored);
 }
