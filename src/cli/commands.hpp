@@ -25,6 +25,14 @@ void add_version_command(CLI::App& app, int& exit_code);
 // Verbs below `aiv node` and `aiv gpu`, for people; the agent itself is node_command.cpp.
 void add_node_admin_commands(CLI::App& node_verb, int& exit_code);
 void add_gpu_command(CLI::App& app, int& exit_code);
+void add_wait_command(CLI::App& app, int& exit_code);
+void add_top_command(CLI::App& app, int& exit_code);
+void add_doctor_command(CLI::App& app, int& exit_code);
+void add_audit_command(CLI::App& app, int& exit_code);
+// backup and restore, below `aiv server`.
+void add_server_state_commands(CLI::App& server_verb, const std::string& default_data, int& exit_code);
+// `aiv plan --drop NODE`: what the live cluster would do.
+int run_drop(const std::string& node, const std::string& server, const std::string& key_file, bool json);
 
 // {"NAME":"VALUE"} from words NAME=VALUE.
 Result<Json> parse_labels(const std::vector<std::string>& pairs);

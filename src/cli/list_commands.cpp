@@ -64,6 +64,29 @@ std::string ps_table(const Json& replicas, const Json& deployments, const Json& 
   return table.text();
 }
 
+// "if n2 dies: chat is gone until it is loaded elsewhere (n1)": one line per node whose death would be noticed.
+std::string drop_lines(const Json& drops) {
+  std::string out;
+  for (const Json& drop : drops) {
+    std::string words;
+    for (const Json& hit : drop.value("deployments", Json::array())) {
+      const std::string name = text_at(hit, "deployment");
+      const bool gone = number_at(hit, "ready_before") > 0 && number_at(hit, "ready_left") == 0;
+      const bool fewer = number_at(hit, "after") < number_at(hit, "wanted");
+      if (!gone && !fewer) continue;
+      std::string where;
+      for (const Json& load : drop.value("loads", Json::array())) {
+        if (text_at(load, "deployment") == name) where += (where.empty() ? "" : ", ") + text_at(load, "node");
+      }
+      if (!words.empty()) words += "; ";
+      words += name + (gone ? " is gone" : " has fewer replicas");
+      words += where.empty() ? ", there is no other place: " + text_at(hit, "reason") : " until it is loaded on " + where;
+    }
+    if (!words.empty()) out += fmt::format("if {} dies: {}\n", text_at(drop, "drop"), words);
+  }
+  return out;
+}
+
 int run_ps(const ServerOptions& options) {
   const auto api = ApiClient::connect(options);
   if (!api) return report(api.error());
@@ -78,6 +101,11 @@ int run_ps(const ServerOptions& options) {
   const auto devices = api->call("GET", "/aiv/v1/devices");
   if (!devices) return report(devices.error());
   print(ps_table((*replicas)["items"], (*deployments)["items"], (*devices)["items"]));
+  // Not while the controller has just started: it plans nothing then.
+  const auto drops = api->call("GET", "/aiv/v1/plans");
+  if (!drops || (*replicas)["items"].empty()) return 0;
+  const std::string lines = drop_lines((*drops)["items"]);
+  print("\n" + (lines.empty() ? std::string("survives the loss of any one node\n") : lines));
   return 0;
 }
 
@@ -148,6 +176,30 @@ int run_events(const ServerOptions& options, bool follow) {
 }
 
 }  // namespace
+
+int run_drop(const std::string& node, const std::string& server, const std::string& key_file, bool json) {
+  const auto api = ApiClient::connect({server, key_file, json});
+  if (!api) return report(api.error());
+  const auto answer = api->call("POST", "/aiv/v1/plans", Json{{"drop", node}});
+  if (!answer) return report(answer.error(), "aiv node ls");
+  if (json) {
+    print(dump_json(*answer, 2) + "\n");
+    return 0;
+  }
+  Table table({"DEPLOYMENT", "READY NOW", "LEFT AT ONCE", "AFTER", "WANTED", "REASON"});
+  for (const Json& hit : answer->value("deployments", Json::array())) {
+    table.add({text_at(hit, "deployment"), std::to_string(number_at(hit, "ready_before")),
+               std::to_string(number_at(hit, "ready_left")), std::to_string(number_at(hit, "after")),
+               std::to_string(number_at(hit, "wanted")), text_at(hit, "reason")});
+  }
+  print(table.text());
+  for (const Json& load : answer->value("loads", Json::array())) {
+    print(fmt::format("load {} on {}: {}\n", text_at(load, "deployment"), text_at(load, "node"), text_at(load, "why")));
+  }
+  const bool survives = answer->value("survives", false);
+  print(survives ? "all that is served stays served\n" : "something is not served until it is loaded elsewhere\n");
+  return 0;
+}
 
 void add_ps_command(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<ServerOptions>();

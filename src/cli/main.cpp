@@ -103,6 +103,10 @@ int run(int argc, char** argv) {
   add_token_command(app, exit_code);
   add_gpu_command(app, exit_code);
   add_events_command(app, exit_code);
+  add_wait_command(app, exit_code);
+  add_top_command(app, exit_code);
+  add_doctor_command(app, exit_code);
+  add_audit_command(app, exit_code);
   add_estimate_command(app, exit_code);
   add_plan_command(app, exit_code);
   add_sim_command(app, exit_code);

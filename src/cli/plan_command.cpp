@@ -10,6 +10,7 @@
 #include "base/file.hpp"
 #include "base/json.hpp"
 #include "base/units.hpp"
+#include "cli/commands.hpp"
 #include "core/placement.hpp"
 #include "wire/plan_json.hpp"
 
@@ -22,6 +23,9 @@ constexpr std::int64_t kTimeLimitMsMax = 3'600'000;
 struct PlanArguments {
   std::string input;
   std::int64_t time_limit_ms = 1000;
+  std::string drop;
+  std::string server;
+  std::string key_file;
   std::uint64_t seed = 1;
   bool json = false;
 };
@@ -112,14 +116,25 @@ ExitCode run_plan(const PlanArguments& arguments) {
 
 void add_plan_command(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<PlanArguments>();
-  CLI::App* verb = app.add_subcommand("plan", "What would run where: reads a cluster from a file, touches nothing");
-  verb->add_option("--input", arguments->input, "cluster file (JSON)")->required();
+  CLI::App* verb = app.add_subcommand("plan", "What would run where, and what if a node dies; touches nothing");
+  verb->add_option("--input", arguments->input, "cluster file (JSON)");
+  verb->add_option("--drop", arguments->drop, "ask the running cluster what happens if this node dies");
+  verb->add_option("--server", arguments->server, "URL of the server, for --drop");
+  verb->add_option("--key-file", arguments->key_file, "file with the API key, for --drop");
   verb->add_flag("--json", arguments->json, "print JSON instead of a table");
   verb->add_option("--time-limit-ms", arguments->time_limit_ms, "0: first plan only")
       ->check(CLI::Range(std::int64_t{0}, kTimeLimitMsMax))
       ->capture_default_str();
   verb->add_option("--seed", arguments->seed, "of the search's random numbers")->capture_default_str();
-  verb->callback([arguments, &exit_code] { exit_code = static_cast<int>(run_plan(*arguments)); });
+  verb->callback([arguments, &exit_code] {
+    if (!arguments->drop.empty()) {
+      exit_code = cli::run_drop(arguments->drop, arguments->server, arguments->key_file, arguments->json);
+    } else if (arguments->input.empty()) {
+      throw CLI::RequiredError("--input or --drop");
+    } else {
+      exit_code = static_cast<int>(run_plan(*arguments));
+    }
+  });
 }
 
 }  // namespace aiv

@@ -296,6 +296,7 @@ void add_server_command(CLI::App& app, int& exit_code) {
         ->capture_default_str();
   }
   verb->require_subcommand(0, 1);
+  add_server_state_commands(*verb, settings->data, exit_code);
   CLI::App* issue = verb->add_subcommand("issue-node", "Make the certificate with which a node on another machine joins");
   auto node = std::make_shared<std::string>();
   auto out = std::make_shared<std::string>();

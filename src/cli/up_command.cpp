@@ -19,7 +19,12 @@ struct UpOptions {
   ServerOptions server;
   std::string model;
   std::string name;
-  int replicas = 1;
+  std::string replicas = "1";
+  int priority = 0;
+  bool pinned = false;
+  bool on_demand = false;
+  std::vector<std::string> on;
+  std::vector<std::string> tolerates;
   std::int64_t ctx = 0;
   int slots = 0;
   std::string kind;
@@ -48,6 +53,22 @@ std::string progress_line(const std::string& name, const Json& deployment, const
   }
   const Json counts = deployment.value("replicas", Json::object());
   return fmt::format("{}: {} of {} ready{}", name, counts.value("ready", 0), counts.value("min", 0), parts);
+}
+
+// "2" or "1..4".
+Result<Json> read_replicas(const std::string& text) {
+  constexpr int kMost = 1000;
+  const auto number = [](std::string_view digits) {
+    const bool sound = !digits.empty() && digits.size() <= 4 && digits.find_first_not_of("0123456789") == std::string_view::npos;
+    return sound ? std::stoi(std::string(digits)) : -1;
+  };
+  const auto dots = text.find("..");
+  const int least = number(std::string_view(text).substr(0, dots));
+  const int most = dots == std::string::npos ? least : number(std::string_view(text).substr(dots + 2));
+  if (least < 0 || most < least || most > kMost) {
+    return fail(ErrorCode::kInvalidArgument, "is N or MIN..MAX, at most 1000", "--replicas " + printable(text, 40));
+  }
+  return Json{{"min", least}, {"max", most}};
 }
 
 class ProgressPrinter {
@@ -132,7 +153,19 @@ int run_up(const UpOptions& options) {
   }
   request["model"] = model;
   if (!options.name.empty()) request["name"] = options.name;
-  request["replicas"] = options.replicas;
+  const auto replicas = read_replicas(options.replicas);
+  const auto labels = parse_labels(options.on);
+  if (!replicas || !labels) {
+    report(replicas ? labels.error() : replicas.error());
+    return static_cast<int>(ExitCode::kUsage);
+  }
+  request["replicas"] = *replicas;
+  // None is kept loaded: the first request loads one, and it goes again when nobody asks.
+  if (options.on_demand) request["replicas"]["min"] = 0;
+  if (options.pinned) request["pinned"] = true;
+  if (!labels->empty()) request["on"] = *labels;
+  if (options.priority > 0) request["priority"] = options.priority;
+  if (!options.tolerates.empty()) request["tolerates"] = options.tolerates;
   if (options.ctx > 0) request["ctx"] = options.ctx;
   if (options.slots > 0) request["slots"] = options.slots;
   if (!options.kind.empty()) request["kind"] = options.kind;
@@ -148,7 +181,7 @@ int run_up(const UpOptions& options) {
     return 0;
   }
   const std::string name = made->value("name", "");
-  if (options.no_wait) {
+  if (options.no_wait || options.on_demand) {
     print(options.server.json ? dump_json(*made, 2) + "\n" : name + "\n");
     return 0;
   }
@@ -162,7 +195,13 @@ void add_up_command(CLI::App& app, int& exit_code) {
   CLI::App* verb = app.add_subcommand("up", "Deploy a model, or change its deployment, and wait until it answers");
   verb->add_option("model", options->model, "GGUF file, or the name of a known model")->required();
   verb->add_option("--name", options->name, "Name clients ask for (default: from the file)");
-  verb->add_option("--replicas", options->replicas, "Engine processes, each on another node")->check(CLI::Range(0, 64));
+  verb->add_option("--replicas", options->replicas, "Engine processes, each on another node: N, or MIN..MAX");
+  verb->add_option("--priority", options->priority, "1 to 100 (default 10): whose replicas the room goes to first")
+      ->check(CLI::Range(1, 100));
+  verb->add_flag("--pin", options->pinned, "Never unload its replicas to make room for others");
+  verb->add_flag("--on-demand", options->on_demand, "Load on the first request, unload when idle");
+  verb->add_option("--on", options->on, "Only nodes with these labels: zone=a")->delimiter(',');
+  verb->add_option("--tolerate", options->tolerates, "Taints of nodes that it may go to all the same")->delimiter(',');
   verb->add_option("--ctx", options->ctx, "Context of each slot in tokens (default: up to 4096, as the model was trained)")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30));
   verb->add_option("--slots", options->slots, "Requests a replica serves at once")->check(CLI::Range(1, 256));

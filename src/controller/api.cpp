@@ -45,6 +45,9 @@ constexpr std::array kRoutes{
     ApiRoute{"POST", "/aiv/v1/tokens", Access::kAdmin, h::post_token},
     ApiRoute{"GET", "/aiv/v1/tokens/{id}", Access::kAdmin, h::get_token},
     ApiRoute{"DELETE", "/aiv/v1/tokens/{id}", Access::kAdmin, h::delete_token},
+    ApiRoute{"GET", "/aiv/v1/plans", Access::kOperator, h::list_plans},
+    ApiRoute{"POST", "/aiv/v1/plans", Access::kOperator, h::post_plan},
+    ApiRoute{"GET", "/aiv/v1/audit", Access::kAdmin, h::list_audit},
     ApiRoute{"GET", "/aiv/v1/events", Access::kOperator, h::list_events, true},
 };
 

@@ -30,6 +30,10 @@ struct Wish {
   std::optional<ModelKind> kind;
   std::optional<std::string> pooling;
   std::optional<std::vector<std::string>> aliases;
+  std::optional<int> priority;
+  std::optional<bool> pinned;
+  std::optional<std::map<std::string, std::string>> on;
+  std::optional<std::set<std::string>> tolerates;
   std::optional<std::int64_t> revision;
   bool dry_run = false;
   bool pending = false;
@@ -78,6 +82,21 @@ void read_aliases(JsonReader& reader, Wish& wish) {
   if (wish.aliases->size() > kAliasesMax) reader.fail_at("aliases", "are at most 16");
 }
 
+// Where it may go, and before whom.
+void read_placing(JsonReader& reader, Wish& wish) {
+  if (reader.has("priority")) wish.priority = static_cast<int>(reader.integer("priority", 1, 100));
+  if (reader.has("pinned")) wish.pinned = reader.boolean("pinned");
+  if (reader.has("on")) wish.on = read_labels(reader, "on");
+  if (!reader.has("tolerates")) return;
+  wish.tolerates.emplace();
+  for (const Json& taint : reader.array("tolerates")) {
+    if (!taint.is_string() || !check_name(taint.get<std::string>()) || wish.tolerates->size() >= 16) {
+      return reader.fail_at("tolerates", "is a list of at most 16 names");
+    }
+    wish.tolerates->insert(taint.get<std::string>());
+  }
+}
+
 Result<Wish> read_wish(const std::string& body, bool patch) {
   const auto json = read_object(body);
   if (!json) return std::unexpected(json.error());
@@ -103,6 +122,7 @@ Result<Wish> read_wish(const std::string& body, bool patch) {
   if (reader.has("cache_type_v")) wish.cache_type_v = reader.string("cache_type_v", 16);
   read_kind(reader, wish);
   read_aliases(reader, wish);
+  read_placing(reader, wish);
   if (reader.has("revision")) wish.revision = reader.integer("revision", 0, std::int64_t{1} << 62);
   reader.refuse_unknown();
   if (!reader.ok()) return std::unexpected(reader.error());
@@ -121,6 +141,10 @@ void merge(Deployment& deployment, const Wish& wish) {
   if (wish.kind) deployment.kind = *wish.kind;
   if (wish.pooling) deployment.pooling = *wish.pooling;
   if (wish.aliases) deployment.aliases = *wish.aliases;
+  if (wish.priority) deployment.priority = *wish.priority;
+  if (wish.pinned) deployment.pinned = *wish.pinned;
+  if (wish.on) deployment.on = *wish.on;
+  if (wish.tolerates) deployment.tolerates = *wish.tolerates;
 }
 
 // What changes an engine's command line needs new processes; the number of replicas does not.
@@ -129,6 +153,10 @@ bool same_process(Deployment a, const Deployment& b) {
   a.replicas_max = b.replicas_max;
   a.generation = b.generation;
   a.aliases = b.aliases;
+  a.priority = b.priority;
+  a.pinned = b.pinned;
+  a.on = b.on;
+  a.tolerates = b.tolerates;
   a.created_ms = b.created_ms;
   return a == b;
 }

@@ -173,6 +173,17 @@ Json view_deployment(const Cluster& cluster, const Deployment& deployment) {
   if (record != state.models.end()) json["kind"] = wire::to_string(kind_of(deployment, record->second));
   json["pooling"] = deployment.pooling;
   json["aliases"] = deployment.aliases;
+  json["priority"] = deployment.priority;
+  json["pinned"] = deployment.pinned;
+  json["on"] = deployment.on;
+  json["tolerates"] = deployment.tolerates;
+  Json why = Json::array();
+  for (const auto& [id, placement] : state.placements) {
+    if (placement.spec.deployment != deployment.name) continue;
+    const ReplicaStatus* seen = observed_replica(state, placement);
+    why.push_back({{"replica", id}, {"node", placement.node}, {"state", state_of(placement, seen)}, {"why", placement.why}});
+  }
+  json["why"] = std::move(why);
   json["state"] = status.state;
   json["reason"] = status.reason;
   json["survives_node_loss"] = status.survives_node_loss;

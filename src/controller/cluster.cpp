@@ -8,6 +8,7 @@
 #include "base/hash.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "controller/audit.hpp"
 #include "wire/model_file.hpp"
 
 namespace aiv::controller {
@@ -211,11 +212,8 @@ net::Task<> Cluster::read_state() {
   }
   const RangeResult keys = co_await read_prefix(kKeyPrefix);
   read_keys(keys, events);
-  const RangeResult audit = co_await read_prefix(kAuditPrefix);
-  if (!audit.kvs.empty()) {
-    audit_no_ = std::stoll("0" + audit.kvs.back().key.substr(std::string(kAuditPrefix).size()));
-  }
-  revision_ = std::max(revision_, audit.rev);
+  co_await read_audit_head();
+  revision_ = std::max(revision_, keys.rev);
   for (const Event& event : events) take(event);
   publish_denied();
 }
@@ -390,6 +388,51 @@ void Cluster::publish_denied() {
   take(put);
 }
 
+net::Task<> Cluster::read_audit_head() {
+  const RangeResult head = co_await read_prefix(kAuditHeadKey);
+  audit_known_ = true;
+  if (!head.kvs.empty()) {
+    const auto json = parse_json(head.kvs.front().value);
+    if (json && json->is_object()) {
+      audit_no_ = json->value("n", std::int64_t{0});
+      audit_hash_ = json->value("sha256", "");
+      co_return;
+    }
+  }
+  // A state from before there was a chain, or whose head is gone (which the check of the chain will say).
+  const RangeResult records = co_await read_prefix(kAuditPrefix);
+  if (records.kvs.empty()) co_return;
+  audit_no_ = std::stoll("0" + records.kvs.back().key.substr(std::string(kAuditPrefix).size()));
+  audit_hash_ = aiv::controller::audit_hash(records.kvs.back().value);
+}
+
+std::string Cluster::add_audit_record(Change& change) const {
+  AuditEntry entry;
+  entry.n = audit_no_ + 1;
+  entry.time = rfc3339(now().unix_ms);
+  entry.actor = printable(change.actor, 128);
+  entry.action = change.action;
+  entry.object = change.object;
+  const std::string text = audit_text(entry, audit_hash_);
+  std::string hash = aiv::controller::audit_hash(text);
+  Json head;
+  head["n"] = entry.n;
+  head["sha256"] = hash;
+  change.txn.ops.push_back(Op::put(audit_key(entry.n), text));
+  change.txn.ops.push_back(Op::put(kAuditHeadKey, dump_json(head)));
+  if (entry.n > kAuditKept) change.txn.ops.push_back(Op::erase(audit_key(entry.n - kAuditKept)));
+  return hash;
+}
+
+net::Task<Result<Cluster::Audit>> Cluster::read_audit() {
+  const RangeResult head = co_await read_prefix(kAuditHeadKey);
+  const RangeResult records = co_await read_prefix(kAuditPrefix);
+  Audit out;
+  if (!head.kvs.empty()) out.head = head.kvs.front().value;
+  for (const KeyValue& kv : records.kvs) out.records.push_back(kv.value);
+  co_return out;
+}
+
 const DeniedNode* Cluster::denied(const std::string& node) const {
   const auto found = denied_.find(node);
   return found == denied_.end() ? nullptr : &found->second;
@@ -410,16 +453,14 @@ net::Task<Result<std::int64_t>> Cluster::change(Change change) {
   }
   changing_ = true;
   change.txn.compares.push_back(Compare::mod_rev_is(kEpochKey, epoch_mod_rev_));
-  const std::int64_t n = ++audit_no_;
-  Json audit;
-  audit["n"] = n;
-  audit["time"] = rfc3339(now().unix_ms);
-  audit["actor"] = printable(change.actor, 128);
-  audit["action"] = change.action;
-  audit["object"] = change.object;
-  change.txn.ops.push_back(Op::put(audit_key(n), dump_json(audit)));
-  if (n > kAuditKept) change.txn.ops.push_back(Op::erase(audit_key(n - kAuditKept)));
+  if (!audit_known_) co_await read_audit_head();
+  std::string audit_hash = add_audit_record(change);
   const TxnResult result = co_await run_txn(change.txn);
+  audit_known_ = result.outcome != TxnOutcome::kUnknown;
+  if (result.committed()) {
+    ++audit_no_;
+    audit_hash_ = std::move(audit_hash);
+  }
   changing_ = false;
   change_done_.notify();
   switch (result.outcome) {

@@ -56,6 +56,13 @@ class Cluster {
   };
   net::Task<Result<std::int64_t>> change(Change change);
 
+  // All audit records as stored, oldest first, and the head that names the newest.
+  struct Audit {
+    std::vector<std::string> records;
+    std::string head;
+  };
+  net::Task<Result<Audit>> read_audit();
+
   [[nodiscard]] const ControllerState& state() const { return state_; }
   [[nodiscard]] EventLog& events() { return events_; }
   // Revision of the newest change that we know of, and of one stored key (0 = not there).
@@ -94,6 +101,9 @@ class Cluster {
   void note_committed(const Txn& txn, std::int64_t rev);
   void follow_change(const Txn& txn);
   void publish_denied();
+  net::Task<> read_audit_head();
+  // Adds the record of `change` to its transaction; its hash.
+  std::string add_audit_record(Change& change) const;
   void fenced(const std::string& reason);
   net::Task<RangeResult> read_prefix(std::string prefix);
   void read_keys(const RangeResult& rows, std::vector<Event>& events);
@@ -111,6 +121,8 @@ class Cluster {
   std::int64_t revision_ = 0;
   std::int64_t epoch_mod_rev_ = 0;
   std::int64_t audit_no_ = 0;
+  std::string audit_hash_;   // of record audit_no_
+  bool audit_known_ = true;  // false after a transaction whose outcome nobody knows
   std::vector<std::string> refused_;
   std::deque<Command> commands_;
   net::Signal work_;

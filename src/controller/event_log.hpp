@@ -22,10 +22,14 @@ struct EventEntry {
 class EventLog {
  public:
   // Numbers go on over restarts: the first one is above every one of an earlier epoch.
-  void begin(std::int64_t epoch) { next_seq_ = epoch * kSeqPerEpoch + 1; }
+  void begin(std::int64_t epoch) { first_seq_ = next_seq_ = epoch * kSeqPerEpoch + 1; }
   void add(EventEntry entry);
+  // Events of earlier starts, oldest first, before any of this one.
+  void restore(std::vector<EventEntry> earlier);
   // Events after `seq`, oldest first, at most `limit` of the newest.
   [[nodiscard]] std::vector<EventEntry> since(std::int64_t seq, std::size_t limit) const;
+  // The first of this start.
+  [[nodiscard]] std::int64_t first_seq() const { return first_seq_; }
   [[nodiscard]] std::int64_t last_seq() const { return next_seq_ - 1; }
 
   // A waiter's signal is notified at each new event while it lives.
@@ -47,6 +51,7 @@ class EventLog {
   static constexpr std::int64_t kSeqPerEpoch = 1'000'000'000;
   std::deque<EventEntry> entries_;
   std::int64_t next_seq_ = 1;
+  std::int64_t first_seq_ = 1;
   std::set<net::Signal*> waiters_;
 };
 

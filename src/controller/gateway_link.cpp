@@ -13,7 +13,9 @@ namespace aiv::controller {
 namespace {
 
 constexpr std::size_t kLineBytesMax = 4 * 1024 * 1024;
+constexpr std::size_t kAnswerBytesMax = 16 * 1024 * 1024;  // counters of a thousand replicas
 constexpr auto kHeard = net::milliseconds(1000);
+constexpr auto kLoadPeriod = net::milliseconds(1000);
 constexpr auto kAnswerLimit = net::seconds(10);
 
 // Takes whole lines off the front of `buffer`.
@@ -74,6 +76,7 @@ net::Task<> GatewayLink::run() {
       connection_ = connection;
       net::spawn(executor_, run_connection(connection), "gateway connection");
       net::spawn(executor_, push_routes(connection), "route push");
+      net::spawn(executor_, poll_load(connection), "load poll");
       const auto began = net::Clock::now();
       co_await serve(connection);
       connection->close("the links stream ended");
@@ -291,7 +294,7 @@ net::Task<Result<Json>> GatewayLink::ask(net::H2Ptr connection, std::string meth
   const auto deadline = net::Clock::now() + kAnswerLimit;
   auto head = co_await exchange->head(deadline);
   if (!head) co_return std::unexpected(head.error());
-  auto answer = co_await exchange->read_body(64 * 1024, deadline);
+  auto answer = co_await exchange->read_body(kAnswerBytesMax, deadline);
   if (!answer) co_return std::unexpected(answer.error());
   if (head->status != 200) {
     co_return fail(ErrorCode::kUnavailable, "answered " + std::to_string(head->status) + " " + printable(*answer, 200));
@@ -334,6 +337,69 @@ net::Task<net::Clock::duration> GatewayLink::renew_once(std::string node, Sessio
   const auto taken = co_await ask(connection, "PUT", path, std::move(body));
   if (!taken) log_warn("certificate.not_taken", {{"node", node}, {"reason", taken.error().message()}});
   co_return net::seconds(taken ? 1 : 60);
+}
+
+namespace {
+
+struct Counted {
+  std::int64_t answers = 0;
+  std::int64_t prompt_tokens = 0;
+  std::int64_t output_tokens = 0;
+};
+
+// The gateway's counters as one sample each; `before` holds those of the last look.
+std::vector<LoadSample> samples_of(const Json& stats, std::map<std::string, Counted>& before, std::int64_t interval_ms) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 53;
+  std::vector<LoadSample> out;
+  JsonReader reader(stats, "stats");
+  for (const Json& model : reader.array("models")) {
+    JsonReader each(model, "stats.models");
+    LoadSample sample;
+    sample.deployment = each.string("name", 256);
+    sample.running = static_cast<int>(each.integer("running", 0, 1'000'000));
+    sample.waiting = static_cast<int>(each.integer("waiting", 0, 1'000'000));
+    const Counted now{each.integer_or("answers", 0, 0, kMost), each.integer_or("prompt_tokens", 0, 0, kMost),
+                      each.integer_or("generation_tokens", 0, 0, kMost)};
+    if (!each.ok()) continue;
+    const auto [last, first] = before.try_emplace(sample.deployment, now);
+    // A gateway that was restarted counts from nothing.
+    sample.arrivals = std::max<std::int64_t>(0, now.answers - last->second.answers);
+    sample.prompt_tokens = std::max<std::int64_t>(0, now.prompt_tokens - last->second.prompt_tokens);
+    sample.output_tokens = std::max<std::int64_t>(0, now.output_tokens - last->second.output_tokens);
+    last->second = now;
+    sample.interval_ms = interval_ms;
+    // Looked at once a second: what is there now stands for the interval.
+    sample.running_ms = sample.running * interval_ms;
+    sample.waiting_ms = sample.waiting * interval_ms;
+    out.push_back(std::move(sample));
+  }
+  for (const Json& replica : reader.array("replicas")) {
+    JsonReader each(replica, "stats.replicas");
+    const std::string model = each.string("model", 256);
+    ReplicaLoad load{each.string("id", 256), static_cast<int>(each.integer("busy", 0, 1'000'000))};
+    if (!each.ok()) continue;
+    const auto sample = std::ranges::find(out, model, &LoadSample::deployment);
+    if (sample != out.end()) sample->replicas.push_back(std::move(load));
+  }
+  return out;
+}
+
+}  // namespace
+
+net::Task<> GatewayLink::poll_load(net::H2Ptr connection) {
+  std::map<std::string, Counted> before;
+  auto last = net::Clock::now();
+  while (connection == connection_ && !stopping_) {
+    co_await net::sleep_for(kLoadPeriod);
+    if (connection != connection_ || stopping_) co_return;
+    const auto stats = co_await ask(connection, "GET", "/internal/v1/stats", Json());
+    if (!stats || !stats->is_object()) continue;
+    const auto now = net::Clock::now();
+    const auto interval = std::chrono::duration_cast<net::milliseconds>(now - last).count();
+    last = now;
+    event::Load load{samples_of(*stats, before, interval)};
+    if (!load.samples.empty()) cluster_.take(load);
+  }
 }
 
 net::Task<> GatewayLink::push_routes(net::H2Ptr connection) {

@@ -55,6 +55,8 @@ class GatewayLink {
   // One look; when to look again.
   net::Task<net::Clock::duration> renew_once(std::string node, SessionPtr session);
   net::Task<Result<Json>> ask(net::H2Ptr connection, std::string method, std::string path, Json body);
+  // Once a second: what the gateway counted, for the step to scale by.
+  net::Task<> poll_load(net::H2Ptr connection);
   net::Task<> push_routes(net::H2Ptr connection);
   net::Task<> run_connection(net::H2Ptr connection);
 

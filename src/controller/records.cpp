@@ -83,6 +83,10 @@ std::string deployment_to_text(const Deployment& d) {
   if (d.kind) json["kind"] = wire::to_string(*d.kind);
   json["pooling"] = d.pooling;
   json["aliases"] = d.aliases;
+  json["priority"] = d.priority;
+  json["pinned"] = d.pinned;
+  json["on"] = d.on;
+  json["tolerates"] = d.tolerates;
   json["generation"] = d.generation;
   json["created_ms"] = d.created_ms;
   return dump_json(json);
@@ -105,6 +109,12 @@ Result<Deployment> deployment_from_text(const std::string& text) {
   d.cache_type_v = reader.string_or("cache_type_v", "f16", 16);
   if (reader.has("kind")) d.kind = *kind_from(reader);
   d.pooling = reader.string_or("pooling", "", 16);
+  d.pinned = reader.boolean_or("pinned", false);
+  d.priority = static_cast<int>(reader.integer_or("priority", 10, 1, 100));
+  d.on = read_labels(reader, "on");
+  for (const Json& taint : reader.array("tolerates", false)) {
+    if (taint.is_string()) d.tolerates.insert(taint.get<std::string>());
+  }
   if (reader.has("aliases")) {
     for (const Json& alias : reader.array("aliases")) {
       if (alias.is_string()) d.aliases.push_back(alias.get<std::string>());

@@ -7,7 +7,8 @@
 //   /aiv/nodes/ID          what an admin set for a node, and with which key it joined
 //   /aiv/tokens/ID         join tokens, by the hash of their secret
 //   /aiv/denied/NODE       a node that was removed: {"node","issued_before_s"}
-//   /aiv/audit/N           who changed what, N with 16 digits
+//   /aiv/audit/N           who changed what, N with 16 digits (controller/audit.hpp)
+//   /aiv/audit-head        {"n","sha256"} of the newest of them
 #pragma once
 #include <string>
 
@@ -26,6 +27,7 @@ inline constexpr const char* kNodePrefix = "/aiv/nodes/";
 inline constexpr const char* kTokenPrefix = "/aiv/tokens/";
 inline constexpr const char* kDeniedPrefix = "/aiv/denied/";
 inline constexpr const char* kAuditPrefix = "/aiv/audit/";
+inline constexpr const char* kAuditHeadKey = "/aiv/audit-head";
 
 struct NodeSettings {
   NodePolicy policy;

@@ -10,6 +10,7 @@
 #include "controller/controller.hpp"
 #include "controller/data_lock.hpp"
 #include "controller/enrolment.hpp"
+#include "controller/event_file.hpp"
 #include "controller/gateway_link.hpp"
 #include "controller/store_sqlite.hpp"
 #include "net/h2.hpp"
@@ -19,6 +20,7 @@ namespace aiv::controller {
 namespace {
 
 constexpr auto kTick = net::milliseconds(250);
+constexpr std::size_t kEventsRestored = 2'000;
 constexpr auto kReadOnlyReminder = net::seconds(60);
 
 class Server {
@@ -79,6 +81,7 @@ class Server {
     }
     listener_ = std::move(*opened);
     net::spawn(executor_, cluster_.run(), "applier");
+    net::spawn(executor_, keep_events(), "event file");
     net::spawn(executor_, link_.run(), "gateway link");
     net::spawn(executor_, tick(), "tick");
     net::spawn(executor_, remind(), "read-only reminder");
@@ -137,6 +140,32 @@ class Server {
       // From the time that was due: a late tick shows as late, but ticks are never made up for in a burst.
       due = std::max(due + kTick, net::Clock::now());
       co_await net::sleep_until(due);
+    }
+  }
+
+  // What happened goes to a file, off the loop; what cannot be written stays in memory.
+  net::Task<> keep_events() {
+    const std::string path = options_.data_dir + "/events.jsonl";
+    auto earlier = std::make_shared<std::vector<EventEntry>>();
+    std::function<void()> read = [earlier, path] { *earlier = read_event_file(path, kEventsRestored); };
+    co_await net::run_blocking(read);
+    EventLog& log = cluster_.events();
+    log.restore(std::move(*earlier));
+    EventLog::Subscription subscription(log, executor_);
+    std::int64_t written = log.first_seq() - 1;
+    bool failing = false;
+    while (!stopping_) {
+      auto batch = std::make_shared<std::vector<EventEntry>>(log.since(written, kEventsRestored));
+      if (batch->empty()) {
+        co_await subscription.signal().wait_until(net::Clock::now() + net::seconds(1));
+        continue;
+      }
+      written = batch->back().seq;
+      auto done = std::make_shared<Result<>>();
+      std::function<void()> append = [done, batch, path] { *done = append_event_file(path, *batch); };
+      co_await net::run_blocking(append);
+      if (!*done && !failing) log_warn("events.not_kept", {{"reason", done->error().message()}});
+      failing = !*done;
     }
   }
 

@@ -63,6 +63,9 @@ struct Deployment {
   std::string pooling;               // of embeddings: "mean", "cls", "last"; empty: the model's own
   std::vector<std::string> aliases;  // further names that clients may say
   bool pinned = false;               // its replicas are never unloaded to make room for others
+  int priority = 10;                 // 1..100: whose replicas the room goes to first when not all fit
+  std::map<std::string, std::string> on;  // only nodes with all these labels
+  std::set<std::string> tolerates;        // taints of nodes that it may be placed on all the same
   std::int64_t generation = 1;       // counts changes that need new processes
   std::int64_t created_ms = 0;
   friend bool operator==(const Deployment&, const Deployment&) = default;

@@ -300,7 +300,7 @@ struct TakeIn {
     }
     static_cast<NodePolicy&>(node) = put.policy;
     apply_policy(node);
-    state.dirty = true;
+    state.dirty = state.touched = true;
   }
   void operator()(const event::NodeErased& erased) const { erase_node(work, erased.id); }
   void operator()(const event::Load& load) const { on_load(work, load); }

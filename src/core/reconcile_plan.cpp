@@ -191,6 +191,18 @@ std::set<std::string> excluded_nodes(const ControllerState& state, const std::st
 
 namespace {
 
+// Whether an operator lets the deployment onto the node. What runs there already stays (like a wait after a failure,
+// this is for new replicas).
+bool admits(const NodeRecord& node, const Deployment& deployment) {
+  const bool labelled = std::ranges::all_of(deployment.on, [&](const auto& wanted) {
+    const auto label = node.labels.find(wanted.first);
+    return label != node.labels.end() && label->second == wanted.second;
+  });
+  return labelled && std::ranges::all_of(node.taints, [&](const std::string& taint) {
+    return deployment.tolerates.contains(taint);
+  });
+}
+
 // Layer shares of a split in proportion to the planner's parts: largest remainders, at least one layer each.
 std::vector<std::int64_t> layer_shares(const PlanPlacement& placement, std::int64_t layers) {
   Bytes total = 0;
@@ -497,7 +509,12 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
     }
     planned->max_replicas = planned_replicas(wanted_replicas(state, deployment), count_of(state, name));
     planned->min_replicas = planned->max_replicas;
+    constexpr double kOrdinaryPriority = 10;
+    planned->weight = deployment.priority / kOrdinaryPriority;
     auto excluded = excluded_nodes(state, name, now_ms);
+    for (const auto& [id, node] : state.nodes) {
+      if (!admits(node, deployment)) excluded.insert(id);
+    }
     for (const auto& [deployment_name, node] : refused) {
       if (deployment_name == name) excluded.insert(node);
     }

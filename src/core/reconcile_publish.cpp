@@ -50,6 +50,17 @@ void seed_speeds(const ControllerState& state, RouteModel& model) {
   }
 }
 
+// After a mass failure nobody knows whether the nodes or our ears are gone: what was routed to stays, as the last choice,
+// and the gateway's own links decide.
+bool kept_while_frozen(const ControllerState& state, const Placement& placement) {
+  if (!state.detector.frozen() || placement.spec.draining || !state.routes) return false;
+  if (state.detector.health(placement.node) != NodeHealth::kLost || !state.nodes.at(placement.node).observed) return false;
+  return std::ranges::any_of(state.routes->models, [&](const RouteModel& model) {
+    return model.name == placement.spec.deployment &&
+           std::ranges::find(model.replicas, placement.spec.id, &RouteReplica::id) != model.replicas.end();
+  });
+}
+
 RouteModel route_model(const ControllerState& state, const Deployment& deployment) {
   RouteModel model;
   model.name = deployment.name;
@@ -59,7 +70,8 @@ RouteModel route_model(const ControllerState& state, const Deployment& deploymen
   const auto record = state.models.find(deployment.model);
   if (record != state.models.end()) model.kind = kind_of(deployment, record->second);
   for (const auto& [id, placement] : state.placements) {
-    if (placement.spec.deployment != deployment.name || !is_ready(state, placement)) continue;
+    if (placement.spec.deployment != deployment.name) continue;
+    if (!is_ready(state, placement) && !kept_while_frozen(state, placement)) continue;
     RouteReplica replica;
     replica.id = id;
     replica.node = placement.node;

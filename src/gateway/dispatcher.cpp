@@ -162,7 +162,9 @@ std::expected<WaiterPtr, ApiError> Dispatcher::enqueue(Demand demand) {
   const Choice choice = choose(demand);
   if (choice.outcome == RouteOutcome::kNone && !choice.only_unreachable) {
     // Nothing to wait for, unless the model is on its way.
-    const bool coming = model.replicas.empty() && (model.state == "loading" || model.state == "pending");
+    // One that is idle is loaded because somebody waits for it.
+    const bool coming =
+        model.replicas.empty() && (model.state == "loading" || model.state == "pending" || model.state == "idle");
     if (!coming) return std::unexpected(none_left(model));
   }
   int slots = 0;

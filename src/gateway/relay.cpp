@@ -170,7 +170,8 @@ net::Task<bool> Relay::acquire() {
   const auto started = Clock::now();
   lease_ = state_.dispatcher.try_bind(demand_);
   if (lease_) co_return true;
-  if (!call_.request.stream && call_.model->replicas.empty() && call_.model->state != "failed") {
+  if (!call_.request.stream && call_.model->replicas.empty() && call_.model->state != "failed" &&
+      call_.model->state != "idle") {
     const std::string why = call_.model->reason.empty() ? "no replica is ready yet" : call_.model->reason;
     co_await fail_with(overloaded("The model '" + call_.model->name + "' is " + call_.model->state + ": " + why,
                                   "loading", 5));

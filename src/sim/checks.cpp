@@ -66,7 +66,8 @@ void Checks::routes_published(const RouteTable& table, const ControllerState& st
         violate("I4", now_ms,
                 "a route to " + replica.id + " on " + replica.node + ", which has not said that it is ready");
       }
-      if (state.detector.health(replica.node) == NodeHealth::kLost) {
+      // While a mass failure is frozen the last routes stay, as the last choice.
+      if (state.detector.health(replica.node) == NodeHealth::kLost && !state.detector.frozen()) {
         violate("I4", now_ms, "a route to " + replica.id + " on " + replica.node + ", which is lost");
       }
     }

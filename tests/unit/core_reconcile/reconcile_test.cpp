@@ -320,5 +320,51 @@ TEST(Reconcile, WhatIfAnswersWithoutChangingAnything) {
   EXPECT_TRUE(world.state.deployments.empty());
 }
 
+TEST(Reconcile, WhenHalfTheNodesFallSilentAtOnceTheirRoutesStayAsTheLastChoiceAndNothingIsPlacedAnew) {
+  World world;
+  for (const char* node : {"n1", "n2", "n3", "n4"}) world.join(node, {8 * kGiB});
+  world.deploy("chat", 2);
+  world.run(3'000);
+  const auto before = world.routed("chat");
+  ASSERT_EQ(before.size(), 2u);
+  for (const char* node : {"n1", "n2", "n3", "n4"}) world.cut(node);
+  world.run(20'000);
+  EXPECT_TRUE(world.told("cluster.frozen"));
+  EXPECT_EQ(world.routed("chat"), before);
+  for (const RouteReplica& replica : world.state.routes->models.front().replicas) EXPECT_TRUE(replica.suspect);
+  EXPECT_EQ(world.state.placements.size(), 2u);
+  EXPECT_FALSE(world.told("replica.abandoned"));
+  for (const char* node : {"n1", "n2", "n3", "n4"}) world.heal(node);
+  world.run(6'000);
+  EXPECT_EQ(world.routed("chat"), before);
+}
+
+TEST(Reconcile, LabelsTaintsAndSwitchedOffDevicesDecideWhereNewReplicasGo) {
+  World world;
+  for (const char* node : {"n1", "n2", "n3"}) world.join(node, {8 * kGiB});
+  NodePolicy zone;
+  zone.labels["zone"] = "b";
+  world.take(event::NodePut{"n2", zone});
+  NodePolicy tainted;
+  tainted.taints.insert("exam");
+  world.take(event::NodePut{"n3", tainted});
+  world.deploy("chat", 3);
+  world.run(2'000);
+  EXPECT_EQ(world.nodes_of("chat"), (std::set<std::string>{"n1", "n2"})) << "the tainted node is left alone";
+  Deployment picky = world.state.deployments.at("chat");
+  picky.name = "picky";
+  picky.replicas_min = picky.replicas_max = 1;
+  picky.on["zone"] = "b";
+  world.take(event::DeploymentPut{picky});
+  world.run(2'000);
+  EXPECT_EQ(world.nodes_of("picky"), (std::set<std::string>{"n2"}));
+  NodePolicy off = zone;
+  off.devices["n2/0"].off = true;
+  world.take(event::NodePut{"n2", off});
+  world.run(8'000);
+  EXPECT_TRUE(world.nodes_of("chat").contains("n1"));
+  EXPECT_FALSE(world.nodes_of("chat").contains("n2")) << "nothing of ours stays on a device that is off";
+}
+
 }  // namespace
 }  // namespace aiv
