@@ -96,6 +96,8 @@ describe('enrolment', { concurrency: false }, () => {
 
   test('a copy of a node is refused, and the first is not disturbed', async () => {
     const before = (await site.api('nodes/n1')).incarnation;
+    // The log goes on from the agent's earlier run, whose link was closed when it stopped.
+    const closed = count(site.logOf(site.nodes.get('n1')), 'link.closed');
     fs.mkdirSync(site.nodeDir('clone'));
     fs.cpSync(path.join(site.nodeDir('n1'), 'tls'), path.join(site.nodeDir('clone'), 'tls'), { recursive: true });
     const clone = site.startNode('clone', { id: '' });
@@ -103,7 +105,7 @@ describe('enrolment', { concurrency: false }, () => {
     await site.waitForEvent('node.link_refused', 'node/n1');
     const node = await site.waitForNode('n1');
     assert.equal(node.incarnation, before);
-    assert.equal(count(site.logOf(site.nodes.get('n1')), 'link.closed'), 0, 'the first kept its link');
+    assert.equal(count(site.logOf(site.nodes.get('n1')), 'link.closed'), closed, 'the first kept its link');
     await site.stopRun(clone);
   });
 

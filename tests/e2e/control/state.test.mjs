@@ -146,4 +146,36 @@ withCluster('on demand', { gpus: 'A:8GiB;B:8GiB', args: ['--no-models'] }, (test
     assert.match(text, /data: \[DONE\]/);
     assert.equal((await cluster.replicas('rare')).length, 1);
   });
+
+  // The mean that is planned with is of half a minute, and must lie above the threshold for another half: see
+  // core/autoscale.hpp. Sooner than that would be wrong, too.
+  test('a deployment of 1..2 replicas becomes two under a load that stays, and says why', async (cluster) => {
+    ok(await cluster.cli('up', 'fake-small', '--name', 'busy', '--replicas', '1..2', '--slots', '2'));
+    assert.equal((await cluster.replicas('busy')).length, 1);
+    const began = Date.now();
+    let stopped = false;
+    const bad = [];
+    const client = async () => {
+      while (!stopped) {
+        const response = await cluster.fetch('/v1/chat/completions', {
+          method: 'POST',
+          body: { model: 'busy', stream: true, messages: [{ role: 'user', content: '#fake tokens=20 token_ms=10\nhello' }] },
+        });
+        const text = await response.text();
+        if (response.status !== 200) bad.push(`${response.status} ${text.slice(-200)}`);
+      }
+    };
+    const clients = Array.from({ length: 8 }, () => client().catch((error) => bad.push(String(error))));
+    try {
+      await waitFor('a second replica is ready', async () => (await cluster.replicas('busy')).filter((each) => each.state === 'ready').length === 2, { timeoutMs: 120_000, everyMs: 250 });
+    } finally {
+      stopped = true;
+      await Promise.all(clients);
+    }
+    console.log(`scaled from 1 to 2 after ${Math.round((Date.now() - began) / 1000)} s of load`);
+    assert.ok(Date.now() - began > 30_000, 'not by a burst');
+    assert.deepEqual(bad, []);
+    const scaled = (await cluster.api('events')).items.find((event) => event.kind === 'deployment.scaled' && event.subject === 'deployment/busy');
+    assert.match(JSON.stringify(scaled), /1 -> 2 replicas: .* requests at once on 2 slots/);
+  });
 });
