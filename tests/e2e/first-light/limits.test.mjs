@@ -153,7 +153,8 @@ withCluster('Limits', { gpus: 'GTX 1080:8GiB' }, (test) => {
     }
     const statuses = await Promise.all(flood);
     const served = statuses.filter((status) => status === 200).length;
-    assert.ok(served >= 20, `${served} of the flood were served`);
+    // 2 slots and 16 places in the queue, of which the other's five requests may each take one.
+    assert.ok(served >= 13, `${served} of the flood were served`);
     assert.ok(statuses.every((status) => status === 200 || status === 503), [...new Set(statuses)].join());
     assert.ok(Math.max(...times) < 3000, `beside the flood: ${times.join(', ')} ms`);
   });

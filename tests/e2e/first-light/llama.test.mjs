@@ -120,9 +120,10 @@ if (missing) {
       assert.equal(await waitFor('it answers', ask), before);
     });
 
-    test('a stream whose engine dies ends with an error event and no end mark', async (cluster) => {
+    // One with log probabilities: a plain one would be continued (resume.test.mjs).
+    test('a stream that cannot be continued ends with an error event and no end mark when its engine dies', async (cluster) => {
       const replica = (await cluster.replicas('big')).find((r) => r.state === 'ready');
-      const body = { model: 'big', stream: true, messages: [{ role: 'user', content: 'Tell me a long story.' }], max_tokens: 3000, temperature: 0 };
+      const body = { model: 'big', stream: true, messages: [{ role: 'user', content: 'Tell me a long story.' }], max_tokens: 3000, temperature: 0, logprobs: true };
       const response = await cluster.fetch('/v1/chat/completions', { method: 'POST', body });
       const part = await readEvents(response, { until: (data, events) => events.length >= 5 });
       assert.ok(textOf(part.events).length > 0);
