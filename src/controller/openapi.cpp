@@ -94,6 +94,9 @@ struct Operation {
   const char* body;
 };
 
+// The one path that the gateway answers by itself: it is what counts, and goes on counting without the controller.
+constexpr std::string_view kUsagePath = "/aiv/v1/usage";
+
 constexpr Operation kOperations[] = {
     {"get", "/aiv/v1/version", "Version of the server", "", false, ""},
     {"get", "/aiv/v1/openapi.json", "This document", "", false, ""},
@@ -184,6 +187,10 @@ Json describe(const Operation& operation) {
     if (route.method == upper(operation.method) && pattern == operation.path) {
       json["x-aiv-role"] = to_string(route.access);
     }
+  }
+  if (std::string_view(operation.path) == kUsagePath) {
+    json["x-aiv-role"] = to_string(Access::kUser);
+    json["x-aiv-served-by"] = "gateway";
   }
   return json;
 }
