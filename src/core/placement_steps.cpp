@@ -121,13 +121,15 @@ class Sequencer {
     occupy(replica);
     Step step;
     step.load = load;
-    if (spare_[replica.model].model != kNone) {
+    // After a gap the load fills it, and what it would have replaced stays until it is spare.
+    const bool above = count_[replica.model] > floor_[replica.model];
+    if (above && spare_[replica.model].model != kNone) {
       step.action = StepAction::kMove;
       step.from_spare = true;
       step.spare = spare_[replica.model];
       vacate(step.spare);
       spare_[replica.model] = Replica{};
-    } else if (const Index c = partner(replica.model, replica.node); c != kNone) {
+    } else if (const Index c = above ? partner(replica.model, replica.node) : kNone; c != kNone) {
       step.action = StepAction::kMove;
       step.unload = c;
       step.reason = reason_for(c);
