@@ -42,15 +42,6 @@ class RequestWriter {
   }
 
  private:
-  static const Json& field(const Json& object, const char* key) {
-    static const Json kAbsent;
-    const auto found = object.find(key);
-    return found == object.end() ? kAbsent : *found;
-  }
-  static std::string word(const Json& object, const char* key) {
-    const Json& value = field(object, key);
-    return value.is_string() ? value.get<std::string>() : std::string();
-  }
   bool wrong(const std::string& path, std::string_view reason) {
     error_ = wrong_field(path, reason);
     return false;
@@ -78,7 +69,7 @@ class RequestWriter {
 
   bool message(const Json& given, const std::string& path, Json& messages) {
     if (!given.is_object()) return wrong(path, "must be an object");
-    const std::string role = word(given, "role");
+    const std::string role = text_of(given, "role");
     if (role != "user" && role != "assistant")
       return wrong(path + ".role", "must be one of: user, assistant");
     const Json& content = field(given, "content");
@@ -112,7 +103,7 @@ class RequestWriter {
 
   bool block(const Json& block, const std::string& path) {
     if (!block.is_object()) return wrong(path, "must be an object");
-    const std::string type = word(block, "type");
+    const std::string type = text_of(block, "type");
     if (type == "text") {
       if (!field(block, "text").is_string()) return wrong(path + ".text", "must be a string");
       parts_.push_back({{"type", "text"}, {"text", block["text"]}});
@@ -121,17 +112,17 @@ class RequestWriter {
     if (type == "image") return image(block, path, parts_);
     if (type == "document") return document(block, path);
     if (type == "thinking") {
-      thinking_ += word(block, "thinking");
+      thinking_ += text_of(block, "thinking");
       return true;
     }
     if (type == "redacted_thinking") return true;  // nobody but its maker can read it
     if (type == "tool_use") {
       const Json& input = field(block, "input");
       calls_.push_back(
-          {{"id", word(block, "id")},
+          {{"id", text_of(block, "id")},
            {"type", "function"},
            {"function",
-            {{"name", word(block, "name")}, {"arguments", input.is_null() ? "{}" : dump_json(input)}}}});
+            {{"name", text_of(block, "name")}, {"arguments", input.is_null() ? "{}" : dump_json(input)}}}});
       return true;
     }
     if (type == "tool_result") return tool_result(block, path);
@@ -140,25 +131,25 @@ class RequestWriter {
 
   bool image(const Json& block, const std::string& path, Json& parts) {
     const Json& source = field(block, "source");
-    if (!source.is_object() || word(source, "type") != "base64") {
+    if (!source.is_object() || text_of(source, "type") != "base64") {
       return wrong(path + ".source",
                    "must be of type base64: the server fetches nothing, send the bytes inline");
     }
-    const std::string media = word(source, "media_type");
+    const std::string media = text_of(source, "media_type");
     if (media != "image/jpeg" && media != "image/png" && media != "image/gif" && media != "image/webp") {
       return wrong(path + ".source.media_type",
                    "must be one of: image/jpeg, image/png, image/gif, image/webp");
     }
-    const std::string url = "data:" + media + ";base64," + word(source, "data");
+    const std::string url = "data:" + media + ";base64," + text_of(source, "data");
     parts.push_back({{"type", "image_url"}, {"image_url", {{"url", url}}}});
     return true;
   }
 
   bool document(const Json& block, const std::string& path) {
     const Json& source = field(block, "source");
-    if (!source.is_object() || word(source, "type") != "text")
+    if (!source.is_object() || text_of(source, "type") != "text")
       return wrong(path + ".source", "must be of type text");
-    parts_.push_back({{"type", "text"}, {"text", word(source, "data")}});
+    parts_.push_back({{"type", "text"}, {"text", text_of(source, "data")}});
     return true;
   }
 
@@ -171,13 +162,13 @@ class RequestWriter {
     if (content.is_array()) {
       for (std::size_t i = 0; i < content.size(); ++i) {
         const std::string here = path + ".content[" + std::to_string(i) + "]";
-        const std::string type = content[i].is_object() ? word(content[i], "type") : "";
+        const std::string type = content[i].is_object() ? text_of(content[i], "type") : "";
         if (type == "image") {
           images = true;
           if (!image(content[i], here, parts)) return false;
         } else if (type == "text") {
-          text += word(content[i], "text");
-          parts.push_back({{"type", "text"}, {"text", word(content[i], "text")}});
+          text += text_of(content[i], "text");
+          parts.push_back({{"type", "text"}, {"text", text_of(content[i], "text")}});
         } else {
           return wrong(here + ".type", "must be one of: text, image");
         }
@@ -186,7 +177,7 @@ class RequestWriter {
       return wrong(path + ".content", "must be a string or an array");
     }
     results_.push_back({{"role", "tool"},
-                        {"tool_call_id", word(block, "tool_use_id")},
+                        {"tool_call_id", text_of(block, "tool_use_id")},
                         {"content", images ? parts : Json(text)}});
     return true;
   }
@@ -194,23 +185,23 @@ class RequestWriter {
   bool tools(Json& out) {
     const Json& tools = field(in_, "tools");
     const Json& choice = field(in_, "tool_choice");
-    const std::string chosen = choice.is_object() ? word(choice, "type") : "";
+    const std::string chosen = choice.is_object() ? text_of(choice, "type") : "";
     if (!choice.is_null() && chosen != "auto" && chosen != "any" && chosen != "tool" && chosen != "none") {
       return wrong("tool_choice.type", "must be one of: auto, any, tool, none");
     }
     if (tools.is_null()) return true;
     if (!tools.is_array()) return wrong("tools", "must be an array");
-    const std::string only = chosen == "tool" ? word(choice, "name") : "";
+    const std::string only = chosen == "tool" ? text_of(choice, "name") : "";
     Json list = Json::array();
     for (std::size_t i = 0; i < tools.size(); ++i) {
       const std::string path = "tools[" + std::to_string(i) + "]";
       if (!tools[i].is_object()) return wrong(path, "must be an object");
-      const std::string type = word(tools[i], "type");
+      const std::string type = text_of(tools[i], "type");
       if (!type.empty() && type != "custom")
         return wrong(path + ".type", "must be custom: this server runs no tools itself");
       // An engine knows "some tool" but no particular one; with that one alone it has no choice.
-      if (!only.empty() && word(tools[i], "name") != only) continue;
-      Json function{{"name", word(tools[i], "name")}};
+      if (!only.empty() && text_of(tools[i], "name") != only) continue;
+      Json function{{"name", text_of(tools[i], "name")}};
       if (field(tools[i], "description").is_string()) function["description"] = tools[i]["description"];
       if (field(tools[i], "input_schema").is_object()) function["parameters"] = tools[i]["input_schema"];
       list.push_back({{"type", "function"}, {"function", std::move(function)}});
@@ -235,13 +226,13 @@ class RequestWriter {
       out["stop"] = stop;
     }
     if (const Json& thinking = field(in_, "thinking"); thinking.is_object()) {
-      const std::string type = word(thinking, "type");
+      const std::string type = text_of(thinking, "type");
       if (type == "enabled" || type == "disabled")
         out["chat_template_kwargs"]["enable_thinking"] = type == "enabled";
     }
     const Json& config = field(in_, "output_config");
     const Json& format = config.is_object() ? field(config, "format") : field(in_, "output_format");
-    if (format.is_object() && word(format, "type") == "json_schema") {
+    if (format.is_object() && text_of(format, "type") == "json_schema") {
       out["response_format"] = {{"type", "json_schema"},
                                 {"json_schema", {{"name", "output"}, {"schema", field(format, "schema")}}}};
     }
@@ -264,14 +255,11 @@ Translation translate_anthropic(std::string_view body, const TranslationContext&
   RequestWriter writer(*in);
   const auto out = writer.write();
   if (!out) return std::unexpected(out.error());
-  const auto model = out->find("model");
-  const std::string name =
-      model != out->end() && model->is_string() ? model->get<std::string>() : std::string();
-  Translated translated{
-      .endpoint = Endpoint::kChat,
-      .body = dump_json(*out),
-      .form = std::make_shared<AnthropicForm>(name, context.request_id, writer.prefill(*out)),
-      .want_progress = true};
+  Translated translated{.endpoint = Endpoint::kChat,
+                        .body = dump_json(*out),
+                        .form = std::make_shared<AnthropicForm>(text_of(*out, "model"), context.request_id,
+                                                                writer.prefill(*out)),
+                        .want_progress = true};
   return translated;
 }
 

@@ -5,17 +5,6 @@
 namespace aiv::gateway {
 namespace {
 
-const Json& field(const Json& object, const char* key) {
-  static const Json kAbsent;
-  const auto found = object.find(key);
-  return found == object.end() ? kAbsent : *found;
-}
-
-std::string text_of(const Json& object, const char* key) {
-  const Json& value = field(object, key);
-  return value.is_string() ? value.get<std::string>() : std::string();
-}
-
 // `name` is what older clients call it.
 Json model_of(const Json& in) {
   return in.contains("model") ? in["model"] : field(in, "name");
@@ -187,11 +176,9 @@ bool wants_stream(const Json& in) {
 }
 
 Translated finish(Json out, Endpoint endpoint, OllamaForm::Kind kind, const TranslationContext& context) {
-  const Json& model = field(out, "model");
-  const std::string name = model.is_string() ? model.get<std::string>() : std::string();
   return {.endpoint = endpoint,
           .body = dump_json(out),
-          .form = std::make_shared<OllamaForm>(kind, name, context.unix_ms)};
+          .form = std::make_shared<OllamaForm>(kind, text_of(out, "model"), context.unix_ms)};
 }
 
 }  // namespace
@@ -255,11 +242,10 @@ Translation translate_ollama_embed(std::string_view body, const TranslationConte
   }
   Json out{{"model", model_of(*in)}, {"input", input}, {"encoding_format", "float"}};
   if (in->contains("dimensions")) out["dimensions"] = (*in)["dimensions"];
-  const Json& model = field(out, "model");
-  const std::string name = model.is_string() ? model.get<std::string>() : std::string();
-  return Translated{.endpoint = Endpoint::kEmbedding,
-                    .body = dump_json(out),
-                    .form = std::make_shared<OllamaEmbedForm>(name, legacy, context.unix_ms)};
+  return Translated{
+      .endpoint = Endpoint::kEmbedding,
+      .body = dump_json(out),
+      .form = std::make_shared<OllamaEmbedForm>(text_of(out, "model"), legacy, context.unix_ms)};
 }
 
 std::string ollama_load_answer(std::string_view body, bool chat, std::int64_t unix_ms) {

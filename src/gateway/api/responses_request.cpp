@@ -4,17 +4,6 @@
 namespace aiv::gateway {
 namespace {
 
-const Json& field(const Json& object, const char* key) {
-  static const Json kAbsent;
-  const auto found = object.find(key);
-  return found == object.end() ? kAbsent : *found;
-}
-
-std::string text_of(const Json& object, const char* key) {
-  const Json& value = field(object, key);
-  return value.is_string() ? value.get<std::string>() : std::string();
-}
-
 class RequestWriter {
  public:
   explicit RequestWriter(const Json& in) : in_(in) {}
@@ -224,12 +213,9 @@ Translation translate_responses(std::string_view body, const TranslationContext&
   RequestWriter writer(*in);
   const auto out = writer.write();
   if (!out) return std::unexpected(out.error());
-  const auto model = out->find("model");
-  const std::string name =
-      model != out->end() && model->is_string() ? model->get<std::string>() : std::string();
   return Translated{.endpoint = Endpoint::kChat,
                     .body = dump_json(*out),
-                    .form = std::make_shared<ResponsesForm>(name, context.request_id,
+                    .form = std::make_shared<ResponsesForm>(text_of(*out, "model"), context.request_id,
                                                             context.unix_ms() / 1000, writer.echo())};
 }
 

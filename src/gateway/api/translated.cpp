@@ -16,6 +16,17 @@ std::expected<Json, ApiError> read_object(std::string_view body) {
   return std::move(*json);
 }
 
+const Json& field(const Json& object, const char* key) {
+  static const Json kAbsent;
+  const auto found = object.find(key);
+  return found == object.end() ? kAbsent : *found;
+}
+
+std::string text_of(const Json& object, const char* key) {
+  const Json& value = field(object, key);
+  return value.is_string() ? value.get<std::string>() : std::string();
+}
+
 ApiError wrong_field(const std::string& path, std::string_view reason) {
   return bad_request("'" + printable(path, 200) + "' " + std::string(reason) + ".", path);
 }

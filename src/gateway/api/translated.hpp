@@ -30,7 +30,11 @@ using Translation = std::expected<Translated, ApiError>;
 // The body of a family's request: an object, UTF-8, at most 64 levels deep, no key twice at the top.
 std::expected<Json, ApiError> read_object(std::string_view body);
 
-// Fields of an object that a translation reads; the error names the path ("messages[1].content").
+// A field of an object: null where it is absent, and as text "" where it is no string.
+const Json& field(const Json& object, const char* key);
+std::string text_of(const Json& object, const char* key);
+
+// The error names the path ("messages[1].content").
 ApiError wrong_field(const std::string& path, std::string_view reason);
 
 // `text` as a JSON string with its quotes.
