@@ -78,6 +78,8 @@ void Signal::wake_all() {
   while (!waiters_.empty()) {
     detail::TimedWait& wait = waiters_.front();
     waiters_.pop_front();
+    // It waits for nothing more: its deadline may pass before its turn comes, and must not wake it a second time.
+    static_cast<detail::DeadlineHook&>(wait).unlink();
     wait.notified = true;
     wait.root->loop->wake(wait);
   }

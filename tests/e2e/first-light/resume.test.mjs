@@ -23,7 +23,8 @@ async function undisturbed(cluster, body, route = '/v1/chat/completions') {
   return events;
 }
 
-const busyReplica = async (cluster, model) => (await cluster.replicas(model)).find((r) => r.slots_busy > 0);
+// What a node last said of an engine that has just ended may still call it busy: only a living one can be hit.
+const busyReplica = async (cluster, model) => (await cluster.replicas(model)).find((r) => r.slots_busy > 0 && r.pid > 0 && isAlive(r.pid));
 
 // Streams `body`, does `fault` to the replica that answers after `after` events with text, and reads to the end.
 async function broken(cluster, body, fault, { after = 5, route = '/v1/chat/completions', times = 1 } = {}) {
