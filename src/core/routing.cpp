@@ -96,6 +96,8 @@ void SpeedEstimate::observe_decode(std::int64_t tokens, double ms, int batch) {
 }
 
 void Ejection::failed(std::int64_t now_ms) {
+  // Requests that were on it when it failed: the same failure, told again.
+  if (now_ms < until_ms_) return;
   const int doublings = std::min(failures_, 6);
   failures_ += 1;
   until_ms_ = now_ms + std::min(kEjectMaxMs, kEjectFirstMs << doublings);

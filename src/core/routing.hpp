@@ -83,7 +83,8 @@ class RunningMean {
   double smoothing_;
 };
 
-// Out of service after failures: 1, 2, 4 ... 60 s; one good answer clears it.
+// Out of service after failures: 1, 2, 4 ... 60 s; one good answer clears it. What fails while it is out belongs to the
+// failure that put it there: eight streams of one dead engine are one second, not two minutes.
 class Ejection {
  public:
   void failed(std::int64_t now_ms);

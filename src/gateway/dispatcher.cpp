@@ -123,7 +123,7 @@ Dispatcher::Choice Dispatcher::choose(const Demand& demand) {
                         .wait_ms = full ? std::max(wait_ms, static_cast<double>(kTick.count())) : wait_ms,
                         .prefill_per_s = replica->speed.prefill_per_s(),
                         .decode_per_s = replica->speed.decode_per_s(),
-                        .ejected_until_ms = replica->ejection.until_ms(),
+                        .ejected_until_ms = replica->hung ? now + kEjectMaxMs : replica->ejection.until_ms(),
                         .suspect = replica->suspect,
                         .reachable = reachable,
                         .excluded = excluded});
@@ -286,7 +286,7 @@ bool Dispatcher::has_alternative(const Demand& demand, const Replica& than) cons
   const std::int64_t now = monotonic_ms();
   for (const ReplicaPtr& replica : demand.model->replicas) {
     const bool tried = std::find(demand.excluded.begin(), demand.excluded.end(), replica.get()) != demand.excluded.end();
-    if (replica.get() == &than || tried || replica->ejection.until_ms() > now) continue;
+    if (replica.get() == &than || tried || replica->hung || replica->ejection.until_ms() > now) continue;
     if (reachable_(replica->node)) return true;
   }
   return false;

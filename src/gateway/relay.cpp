@@ -6,6 +6,7 @@
 
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "gateway/pulse.hpp"
 #include "gateway/relay_continuation.hpp"
 
 namespace aiv::gateway {
@@ -19,6 +20,10 @@ constexpr net::seconds kErrorBodyWait{5};
 constexpr net::milliseconds kPaceMin{2000};
 constexpr net::milliseconds kProbeAfter{700};  // of silence
 constexpr net::milliseconds kProbeLimit{1500};
+// The same for a request that has no token yet and may be moved for the price of its prompt.
+constexpr net::milliseconds kQuickProbeAfter{250};
+constexpr net::milliseconds kQuickProbeLimit{300};
+constexpr net::milliseconds kQuickFor{2000};  // from its start: later more than that would be thrown away
 
 double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
@@ -77,8 +82,9 @@ net::Task<RelayResult> Relay::run() {
     if (!acquired) break;
     result_.attempts += 1;
     result_.replica = lease_->replica().id;
-    link_lost_ = engine_left_ = false;
+    link_lost_ = engine_left_ = hung_ = false;
     probes_failed_ = 0;
+    attempt_at_ = Clock::now();
     Step step = Step::kEnded;
     if (continuation_) {
       step = co_await resume();
@@ -141,7 +147,7 @@ net::Task<bool> Relay::answer_failure() {
     co_return false;
   }
   // A request that only lost its node or engine is tried once more whatever the budget says.
-  const bool free_try = result_.attempts == 1 && (link_lost_ || engine_left_);
+  const bool free_try = result_.attempts == 1 && (link_lost_ || engine_left_ || hung_);
   if (result_.attempts >= kAttemptsMax || (!retrying_ && !free_try && !state_.dispatcher.may_retry())) {
     co_await fail_with(replica_failed("No replica could answer: " + failure_ + "."));
     co_return false;
@@ -314,7 +320,7 @@ net::Task<Relay::Step> Relay::relay_stream(net::ClientExchangePtr upstream) {
     }
     if (!more) co_return stream_failed(more.error().reason);
     if (!*more) co_return co_await end_stream(upstream);
-    last_event = Clock::now();
+    last_event = lease_->replica().heard_at = Clock::now();
     const bool sound = scan_events();
     sample_pace(last_event);
     const bool sent = co_await send_events();
@@ -346,33 +352,36 @@ void Relay::note_end(std::string_view end) {
   ++crashes_;
 }
 
+bool Relay::moves_quickly() const {
+  return !relayed_ && !continuation_ && !moved_quickly_ && Clock::now() < attempt_at_ + kQuickFor;
+}
+
 // When the replica is asked whether it is there, after so long a silence.
 Clock::time_point Relay::next_probe(Clock::time_point silent_since) const {
-  return std::max(silent_since, probed_at_) + kProbeAfter;
+  const auto since = std::max({silent_since, probed_at_, lease_->replica().heard_at});
+  return since + (moves_quickly() ? kQuickProbeAfter : kProbeAfter);
 }
 
 // True when the engine under a silent exchange answers nothing at all. Only a missing answer counts: whoever says "not
 // ready" lives, and a link that is gone breaks the exchange itself.
 net::Task<bool> Relay::hangs(Clock::time_point silent_since) {
   if (Clock::now() < next_probe(silent_since)) co_return false;
-  if (probed_at_ < silent_since) probes_failed_ = 0;
+  const ReplicaPtr replica = lease_->shared_replica();
+  if (std::max(silent_since, replica->heard_at) > probed_at_) probes_failed_ = 0;
   probed_at_ = Clock::now();
-  if (!state_.dispatcher.has_alternative(demand_, lease_->replica())) co_return false;
-  net::RequestHead head{.method = "GET", .path = "/node/v1/replicas/" + lease_->replica().id + "/health", .query = {}, .headers = {}};
-  const auto opened = co_await link_->open(std::move(head), std::string());
-  if (!opened) co_return false;
-  const net::ClientExchangePtr probe = *opened;
-  const auto answer = co_await probe->head(Clock::now() + kProbeLimit);
-  probe->cancel();
+  if (!state_.dispatcher.has_alternative(demand_, *replica)) co_return false;
+  const bool quick = moves_quickly();
+  const Pulse pulse = co_await feel_pulse(link_, replica, quick ? kQuickProbeLimit : kProbeLimit);
   probed_at_ = Clock::now();
-  const bool silent = !answer && answer.error().code == ErrorCode::kTimeout;
-  probes_failed_ = silent ? probes_failed_ + 1 : 0;
-  if (silent) {
-    probed_at_ -= kProbeAfter;  // the next question follows at once
-    // Until that is decided nobody else is sent there; a good answer takes it back.
-    lease_->replica().ejection.failed(monotonic_ms());
+  if (pulse != Pulse::kSilent) {
+    probes_failed_ = 0;
+    co_return false;
   }
-  co_return probes_failed_ >= kProbesMax;
+  watch_hung(state_.executor, state_.links, replica);
+  probed_at_ -= kProbeAfter;  // the next question follows at once
+  moved_quickly_ = moved_quickly_ || quick;
+  probes_failed_ += 1;
+  co_return quick || probes_failed_ >= kProbesMax;
 }
 
 // Splits what has arrived into events; what may leave is in_[0, whole_) or, where something was left out or changed,
@@ -534,6 +543,7 @@ net::Task<> Relay::fail_with(ApiError error) {
 Relay::Step Relay::failed(std::string reason, bool hung) {
   Replica& replica = lease_->replica();
   failure_ = std::move(reason);
+  hung_ = hung;
   replica.failures += 1;
   // A link that went down says nothing of the replica: it is unreachable until the link is back, then usable at once.
   link_lost_ = !link_ || state_.links.find(replica.node) != link_;

@@ -11,7 +11,9 @@
 // - The retry budget keeps requests that fail everywhere from loading the cluster. It does not hold back those whose
 //   node was lost or whose stream is continued: each lost replica causes them once, and slots bound them.
 // - An engine that is silent while another replica could take over is asked for its health: a stopped process still
-//   accepts connections, and nothing but its silence tells. Two unanswered questions and it is given up.
+//   accepts connections, and nothing but its silence tells. A young request without a token costs little to move: it goes
+//   after one question of 0.3 s, once. Otherwise two unanswered questions of 1.5 s and the engine is given up. From the
+//   first unanswered one on nobody else is sent there until it answers (pulse.hpp).
 // - An engine's answer counts as whole only with its terminator ([DONE], or the trailer `aiv-end: complete`).
 // - When the client leaves, the upstream exchange is cancelled at once, at every stage.
 // - A request under which two engines exited goes nowhere again.
@@ -92,6 +94,7 @@ class Relay {
   net::Task<Step> end_stream(net::ClientExchangePtr upstream);
   void note_end(std::string_view end);
   net::Task<bool> hangs(net::Clock::time_point silent_since);
+  [[nodiscard]] bool moves_quickly() const;
   net::Task<bool> answer_failure();
   [[nodiscard]] net::Clock::time_point next_probe(net::Clock::time_point silent_since) const;
   Step stream_failed(std::string reason, bool hung = false);
@@ -144,8 +147,11 @@ class Relay {
   std::vector<Tried> tried_;
   bool link_lost_ = false;       // the last failure was the link's, not the replica's
   bool engine_left_ = false;     // or the engine ended
+  bool hung_ = false;            // or it answers nothing
   int probes_failed_ = 0;
+  net::Clock::time_point attempt_at_;
   net::Clock::time_point probed_at_;
+  bool moved_quickly_ = false;
   Journal journal_;
   std::unique_ptr<Continuation> continuation_;  // set once the stream is to be continued
   bool head_sent_ = false;

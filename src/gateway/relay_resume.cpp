@@ -215,7 +215,7 @@ net::Task<Relay::Step> Relay::continue_stream(net::ClientExchangePtr upstream) {
       note_end(end);
       co_return stream_failed("its answer was cut off" + (end.empty() ? "" : " (" + printable(end, 80) + ")"));
     }
-    last_event = Clock::now();
+    last_event = lease_->replica().heard_at = Clock::now();
     const bool sound = scan_continuation();
     if (!out_.empty()) {
       const bool sent = co_await send(out_);

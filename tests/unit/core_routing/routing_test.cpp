@@ -207,14 +207,25 @@ TEST(SpeedEstimate, OneAbsurdSampleMovesTheEstimateByABoundedFactor) {
 TEST(Ejection, BackOffDoublesFromOneSecondToAMinuteAndOneGoodAnswerClearsIt) {
   Ejection ejection;
   const std::array<std::int64_t, 8> expected{1, 2, 4, 8, 16, 32, 60, 60};
+  std::int64_t now = 0;
   for (const auto s : expected) {
-    ejection.failed(0);
-    EXPECT_EQ(ejection.until_ms(), s * 1000);
+    ejection.failed(now);
+    EXPECT_EQ(ejection.until_ms() - now, s * 1000);
+    now = ejection.until_ms();
   }
   ejection.succeeded();
   EXPECT_EQ(ejection.until_ms(), 0);
   ejection.failed(0);
   EXPECT_EQ(ejection.until_ms(), 1000);
+}
+
+TEST(Ejection, WhatFailsWhileItIsOutIsTheSameFailureAndCountsOnce) {
+  Ejection ejection;
+  for (int stream = 0; stream < 8; ++stream) ejection.failed(stream);  // all of them broke with the one engine
+  EXPECT_EQ(ejection.until_ms(), 1000);
+  EXPECT_EQ(ejection.failures(), 1);
+  ejection.failed(1000);
+  EXPECT_EQ(ejection.until_ms(), 3000);
 }
 
 TEST(SlotLedger, TheWaitIsTheEarliestPredictedEnd) {

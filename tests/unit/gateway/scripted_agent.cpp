@@ -68,6 +68,10 @@ net::Task<> Agent::handle(net::ExchangePtr exchange) {
     co_return;
   }
   const auto body = co_await exchange->read_body(std::size_t{8} << 20);
+  if (path.ends_with("/health")) {
+    co_await help(exchange, path);  // beside the requests, whose order and bodies are looked at
+    co_return;
+  }
   paths.push_back(path);
   traces.push_back(net::header_or(exchange->request().headers, "traceparent", ""));
   bodies.push_back(body.value_or("(broken)"));
@@ -78,7 +82,7 @@ net::Task<> Agent::handle(net::ExchangePtr exchange) {
     sent = co_await exchange->respond_json(503, "{}", std::move(refused));
     co_return;
   }
-  if (path.ends_with("/apply-template") || path.ends_with("/tokenize") || path.ends_with("/health")) {
+  if (path.ends_with("/apply-template") || path.ends_with("/tokenize")) {
     co_await help(exchange, path);
     co_return;
   }
