@@ -26,6 +26,7 @@
 #include "core/failure_detector.hpp"
 #include "core/fake_model.hpp"
 #include "core/vram.hpp"
+#include "core/vram_margin.hpp"
 
 namespace aiv {
 
@@ -104,6 +105,7 @@ struct NodeRecord : NodePolicy {
   std::optional<NodeObserved> observed;
   std::int64_t reported_ms = 0;     // monotonic
   std::optional<NodeDesired> sent;  // newest document made for it in this epoch
+  std::map<std::string, Bytes> margins;  // learned, by device id (Device::margin_bytes)
 };
 
 // Failures of a deployment on a node: the wait before it is tried there again.
@@ -165,6 +167,10 @@ struct ControllerState {
   std::map<std::string, DeploymentStatus> status;
   std::map<std::string, ScaleState> scale;      // by deployment
   std::map<std::string, std::string> unplaced;  // deployment -> why it has fewer replicas than it wants
+  // What estimates were off by, learned from loads. The shell fills it from the store before event::Start and writes
+  // what command::SaveMargin says.
+  std::map<MarginKey, MarginHistory> margins;
+  std::set<std::string> unmeasured;             // replicas placed since the start whose load is to be learned from
   std::optional<RouteTable> routes;             // newest published
   std::int64_t started_ms = -1;                 // of the observation window
   std::int64_t ticked_ms = -1;                  // of the newest tick
@@ -251,6 +257,12 @@ struct PublishDesired {
 struct PublishRoutes {
   RouteTable table;
 };
+// What is known now of estimates on one sort of card; replaces what is stored for the key. Not urgent: losing the newest
+// costs one residual.
+struct SaveMargin {
+  MarginKey key;
+  MarginHistory history;
+};
 // For people: what happened to whom, why, with numbers; `cause` is the kind and subject that led to it.
 struct Tell {
   std::string kind;     // "replica.placed"
@@ -262,6 +274,6 @@ struct Tell {
 
 // To be carried out in this order: a SavePlacement must be durable before a PublishDesired after it is sent.
 using Command = std::variant<command::SavePlacement, command::ErasePlacement, command::PublishDesired,
-                             command::PublishRoutes, command::Tell>;
+                             command::PublishRoutes, command::Tell, command::SaveMargin>;
 
 }  // namespace aiv

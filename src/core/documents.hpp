@@ -94,9 +94,10 @@ struct Device {
   std::int64_t bandwidth_bytes_per_s = 0;  // 0 = unknown
   std::string driver;
   std::string refused;  // why it is not used, with the fix; empty = usable
-  // What an operator set, filled in by the controller alone; not part of the node's report.
+  // What an operator set and what was learned, filled in by the controller alone; not part of the node's report.
   bool switched_off = false;
   Bytes set_aside_bytes = 0;
+  Bytes margin_bytes = -1;  // what was learned to keep free beside estimates; -1: nothing yet
   friend bool operator==(const Device&, const Device&) = default;
 };
 
@@ -109,6 +110,7 @@ struct ReplicaStatus {
   std::string spec_hash;
   ReplicaState state = ReplicaState::kPending;
   std::string reason;    // why failed, or what it is doing
+  bool out_of_memory = false;  // failed because a device had no memory left for it
   double progress = 0;   // 0..1 while loading
   std::int64_t pid = 0;  // of the engine process
   std::int64_t started_at_ms = 0;

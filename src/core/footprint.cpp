@@ -9,7 +9,6 @@ namespace aiv {
 
 namespace {
 
-constexpr Bytes kMarginGpu = 256 * kMiB;      // vram.md section 6, until there are residuals
 constexpr Bytes kMarginSoftware = 32 * kMiB;  // the formula's own error; nothing else lives on a software GPU
 
 EstimateBackend backend_of(const Device& device) {
@@ -158,7 +157,8 @@ Bytes overhead_of(const Device& device) {
 
 Bytes margin_of(const Device& device) {
   if (device.backend == "fake") return 0;
-  return device.kind == DeviceKind::kSoftware ? kMarginSoftware : kMarginGpu;
+  if (device.kind == DeviceKind::kSoftware) return kMarginSoftware;
+  return device.margin_bytes >= 0 ? device.margin_bytes : kMarginUnknown;
 }
 
 Bytes others_share(const Device& device) {

@@ -42,7 +42,8 @@ Result<ReplicaSpec> make_spec(const Deployment& deployment, const ModelRecord& m
 
 // Driver context of one engine process on the device: as the agent says, else the start values of vram.md section 5.
 [[nodiscard]] Bytes overhead_of(const Device& device);
-// Kept free on a device against what no estimate holds (scratch memory, a grown pool).
+// Kept free on a device against what no estimate holds (scratch memory, a grown pool): as learned (core/vram_margin.hpp),
+// else kMarginUnknown. Software GPUs hold nothing but buffers and fake ones nothing at all: theirs are fixed.
 [[nodiscard]] Bytes margin_of(const Device& device);
 // What other people's programs hold or an operator keeps for them, whichever is more.
 [[nodiscard]] Bytes others_share(const Device& device);

@@ -28,6 +28,17 @@ bool is_ready(const ControllerState& state, const Placement& placement) {
   return seen != nullptr && seen->state == ReplicaState::kReady && !placement.spec.draining;
 }
 
+void apply_policy(NodeRecord& node) {
+  if (!node.observed) return;
+  for (Device& device : node.observed->devices) {
+    const auto policy = node.devices.find(device.id);
+    device.switched_off = policy != node.devices.end() && policy->second.off;
+    device.set_aside_bytes = policy != node.devices.end() ? policy->second.reserve_bytes : 0;
+    const auto margin = node.margins.find(device.id);
+    device.margin_bytes = margin != node.margins.end() ? margin->second : -1;
+  }
+}
+
 void retire(Work& work, Placement& placement, const std::string& kind, const std::string& reason) {
   if (placement.spec.draining) return;
   placement.spec.draining = true;
@@ -79,6 +90,7 @@ void acknowledge(Work& work) {
     }
     const ReplicaStatus* seen = observed_replica(state, placement);
     if (!placement.spec.draining && seen != nullptr && seen->state == ReplicaState::kFailed) {
+      if (seen->out_of_memory) learn_out_of_memory(work, placement);
       fail_replica(work, placement, seen->reason);
     } else if (!placement.spec.draining && seen != nullptr && seen->state == ReplicaState::kStopped) {
       fail_replica(work, placement, seen->reason.empty() ? "the engine stopped" : seen->reason);
@@ -91,6 +103,7 @@ void acknowledge(Work& work) {
     work.tell("replica.gone", "replica/" + it->first, "unloaded from " + placement.node);
     state.ready_since_ms.erase(it->first);
     state.last_seen.erase(it->first);
+    state.unmeasured.erase(it->first);
     state.dirty = true;
     it = state.placements.erase(it);
   }
@@ -111,6 +124,7 @@ void follow_replicas(Work& work, const NodeObserved& document) {
       if (before != ReplicaState::kDraining) {
         learn_load_time(state, placement->second.spec.deployment,
                         work.now.unix_ms - placement->second.created_ms);
+        learn_residual(work, placement->second, status);
       }
       work.tell(
           "replica.ready", "replica/" + status.id,
@@ -120,16 +134,6 @@ void follow_replicas(Work& work, const NodeObserved& document) {
       work.tell("replica.restarted", "replica/" + status.id,
                 status.reason.empty() ? "the agent starts its engine again" : printable(status.reason, 512));
     }
-  }
-}
-
-// An operator's word on devices goes where budgets are computed.
-void apply_policy(NodeRecord& node) {
-  if (!node.observed) return;
-  for (Device& device : node.observed->devices) {
-    const auto policy = node.devices.find(device.id);
-    device.switched_off = policy != node.devices.end() && policy->second.off;
-    device.set_aside_bytes = policy != node.devices.end() ? policy->second.reserve_bytes : 0;
   }
 }
 

@@ -33,11 +33,17 @@ using Refused = std::set<std::pair<std::string, std::string>>;
                                                    const std::string& deployment, std::int64_t now_ms);
 [[nodiscard]] NodePlanState plan_state(const ControllerState& state, const NodeRecord& node);
 void plan_round(Work& work);
+// reconcile_margin.cpp
+void learn_residual(Work& work, const Placement& placement, const ReplicaStatus& status);
+void learn_out_of_memory(Work& work, const Placement& placement);
+void refresh_margins(ControllerState& state);
 // reconcile_scale.cpp
 void begin_scale(ControllerState& state);  // after a start: what is placed is what was wanted
 void on_load(Work& work, const event::Load& load);
 void learn_load_time(ControllerState& state, const std::string& deployment, std::int64_t took_ms);
 void make_room(Work& work);
+// An operator's word on devices and what was learned of them go where budgets are computed.
+void apply_policy(NodeRecord& node);
 void retire(Work& work, Placement& placement, const std::string& kind, const std::string& reason);
 void publish_desired(Work& work);
 void publish_routes(Work& work);

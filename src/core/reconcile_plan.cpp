@@ -321,6 +321,7 @@ bool place(Work& work, const PlanPlacement& planned) {
   placement.why = placed_because(state, placement.spec, devices);
   work.tell("replica.placed", "replica/" + placement.spec.id, placement.why);
   work.out.emplace_back(command::SavePlacement{placement});
+  state.unmeasured.insert(placement.spec.id);
   state.placements.emplace(placement.spec.id, std::move(placement));
   return true;
 }
@@ -556,6 +557,7 @@ void plan_round(Work& work) {
   // step. Without it the planner would choose the same one for ever (simulator, one_way_cut, seed 7).
   Refused refused;
   bool again = state.dirty;
+  if (again) refresh_margins(state);
   // A change made here (an unload decided) may open the way for another: a bounded number of rounds settles
   // it.
   for (int round = 0; round < 4 && again; ++round) {

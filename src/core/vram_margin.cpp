@@ -39,9 +39,9 @@ Bytes margin_of(const MarginHistory& history, Bytes vram, bool display_attached)
   const std::size_t count = history.residuals.size();
   if (count == 0) return kMarginUnknown + display;
   const Bytes learned = std::max(kMarginMin, quantile_999(history.residuals) + vram / 100);
-  if (count >= kResidualsTrusted) return learned + display;
   // Too few to go below the start value, but a bad surprise raises it at once.
-  return std::max(kMarginUnknown, learned) + display;
+  const Bytes margin = count >= kResidualsTrusted ? learned : std::max(kMarginUnknown, learned);
+  return std::min(margin, std::max(kMarginUnknown, vram / kMarginCardPart)) + display;
 }
 
 }  // namespace aiv

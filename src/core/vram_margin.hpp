@@ -28,6 +28,7 @@ inline constexpr std::size_t kResidualsMax = 1024;  // the oldest is dropped
 inline constexpr std::size_t kResidualsTrusted = 20;
 inline constexpr Bytes kMarginMin = 64LL << 20;
 inline constexpr Bytes kMarginUnknown = 256LL << 20;
+inline constexpr Bytes kMarginCardPart = 4;  // never more than a quarter of the card, whatever was seen
 
 // Residual = measured peak of the process minus estimate, in order of arrival. Negative ones count: they say
 // that the estimate is high.

@@ -12,7 +12,8 @@ constexpr std::size_t kWritesPerTxn = 64;
 
 bool is_write(const Command& command) {
   return std::holds_alternative<command::SavePlacement>(command) ||
-         std::holds_alternative<command::ErasePlacement>(command);
+         std::holds_alternative<command::ErasePlacement>(command) ||
+         std::holds_alternative<command::SaveMargin>(command);
 }
 
 }  // namespace
@@ -77,6 +78,7 @@ void Controller::load(std::int64_t epoch) {
   state_.models = stored.models;
   state_.deployments = stored.deployments;
   state_.placements = stored.placements;
+  state_.margins = stored.margins;
   for (const auto& [id, node] : stored.nodes) {
     NodeRecord& record = state_.nodes[id];
     record.id = id;
@@ -226,6 +228,8 @@ void Controller::write_batch() {
     for (const Command& command : batch) {
       if (const auto* save = std::get_if<command::SavePlacement>(&command)) {
         stored.placements[save->placement.spec.id] = save->placement;
+      } else if (const auto* margin = std::get_if<command::SaveMargin>(&command)) {
+        stored.margins[margin->key] = margin->history;
       } else {
         stored.placements.erase(std::get<command::ErasePlacement>(command).id);
       }

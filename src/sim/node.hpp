@@ -71,6 +71,7 @@ class Node {
   struct Engine {
     std::uint64_t no = 0;
     ReplicaSpec spec;
+    std::vector<DeviceBytes> takes;  // what it really holds of each device
     bool alive = true;
     bool ready = false;
     bool stopped = false;

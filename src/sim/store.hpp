@@ -22,6 +22,7 @@ struct StoredState {
   std::map<std::string, Deployment> deployments;
   std::map<std::string, Placement> placements;
   std::map<std::string, StoredNode> nodes;
+  std::map<MarginKey, MarginHistory> margins;
 };
 
 enum class Outcome { kCommitted, kFenced, kUnknown, kUnavailable };

@@ -136,6 +136,7 @@ ReplicaStatus read_replica_status(JsonReader& r) {
   out.spec_hash = r.string_or("spec_hash", "", 128);
   out.state = read_enum(r, "state", kStates, ReplicaState::kPending, true);
   out.reason = r.string_or("reason", "", 4096);
+  out.out_of_memory = r.boolean_or("out_of_memory", false);
   out.progress = r.number_or("progress", 0, 0, 1);
   out.pid = r.integer_or("pid", 0, 0, std::numeric_limits<std::int32_t>::max());
   out.started_at_ms = r.integer_or("started_at_ms", 0, 0, kMax);
@@ -317,6 +318,7 @@ Json to_json(const ReplicaStatus& s) {
           {"spec_hash", s.spec_hash},
           {"state", to_string(s.state)},
           {"reason", s.reason},
+          {"out_of_memory", s.out_of_memory},
           {"progress", s.progress},
           {"pid", s.pid},
           {"started_at_ms", s.started_at_ms},

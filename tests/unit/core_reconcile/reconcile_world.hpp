@@ -35,6 +35,9 @@ class World {
   ControllerState state;
   std::map<std::string, Agent> agents;
   std::set<std::string> broken;  // nodes where every load fails
+  bool broken_by_memory = false;  // for lack of device memory
+  Bytes residual = 0;            // what an engine's buffers are larger than estimated
+  std::vector<command::SaveMargin> margins;
   std::vector<command::Tell> words;
   std::int64_t now = 1'000;
   int loads = 0;
@@ -59,19 +62,22 @@ class World {
         routes_version_ = routes->table.version;
       } else if (const auto* tell = std::get_if<command::Tell>(&command)) {
         words.push_back(*tell);
+      } else if (const auto* margin = std::get_if<command::SaveMargin>(&command)) {
+        margins.push_back(*margin);
       }
     }
     check();
   }
 
-  void join(const std::string& node, const std::vector<Bytes>& devices) {
+  void join(const std::string& node, const std::vector<Bytes>& devices, const std::string& backend = "fake") {
     Agent& agent = agents[node];
     agent.facts.node = node;
     agent.facts.incarnation = 1;
     for (std::size_t i = 0; i < devices.size(); ++i) {
       Device device;
       device.id = node + "/" + std::to_string(i);
-      device.backend = "fake";
+      device.backend = backend;
+      device.name = "card";
       device.vram_bytes = devices[i];
       device.free_bytes = devices[i];
       device.bandwidth_bytes_per_s = 200'000'000'000;
@@ -87,6 +93,36 @@ class World {
     model.engine = EngineKind::kFake;
     model.path = "fake:" + id + "?weights=" + std::to_string(weights / kMiB) + "MiB";
     model.fake = *parse_fake_model(model.path);
+    take(event::ModelPut{model});
+  }
+
+  // A model whose bytes the estimator works out, for devices of a real backend.
+  void add_real_model(const std::string& id, const std::string& architecture) {
+    auto facts = std::make_shared<ModelFacts>();
+    facts->architecture = architecture;
+    facts->family = ModelFamily::kAttention;
+    facts->known = true;
+    facts->context_length = 4096;
+    facts->n_blocks = facts->n_layers = 2;
+    facts->n_embd = 512;
+    facts->n_vocab = 1000;
+    facts->v_width_widest = 512;
+    facts->graph.heads = 8;
+    facts->graph.q_width = facts->graph.kv_width = 512;
+    facts->graph.feed_forward = 1024;
+    for (std::int32_t i = 0; i < 2; ++i) {
+      LayerFacts layer;
+      layer.k_width = layer.v_width = 512;
+      layer.heads = layer.kv_heads = 8;
+      layer.head_k = layer.head_v = 64;
+      facts->layers.push_back(layer);
+      facts->tensors.push_back({500 * kMiB, 0, i, TensorPlace::kLayer, false});
+    }
+    facts->tensors.push_back({kMiB, 0, -1, TensorPlace::kOutput, false});
+    ModelRecord model;
+    model.id = id;
+    model.path = "/models/" + id + ".gguf";
+    model.facts = std::move(facts);
     take(event::ModelPut{model});
   }
 
@@ -129,6 +165,7 @@ class World {
       fresh.models = state.models;
       fresh.deployments = state.deployments;
       fresh.placements = state.placements;
+      fresh.margins = state.margins;
     }
     state = std::move(fresh);
     take(event::Start{});
@@ -270,8 +307,17 @@ class World {
       status.deployment = engine.spec.deployment;
       status.state = engine.state;
       status.slots = engine.spec.slots;
-      if (engine.state == ReplicaState::kFailed) status.reason = "no such device";
-      if (holds(engine)) status.measured = engine.spec.devices;
+      if (engine.state == ReplicaState::kFailed) {
+        status.reason = broken_by_memory ? "out of device memory for the weights" : "no such device";
+        status.out_of_memory = broken_by_memory;
+      }
+      if (holds(engine)) {
+        status.measured = engine.spec.devices;
+        for (DeviceBytes& bytes : status.measured) {
+          bytes.compute += residual;
+          bytes.overhead = 0;  // the engine's own figures do not hold it
+        }
+      }
       document.replicas.push_back(status);
     }
     take(event::Observed{document});
