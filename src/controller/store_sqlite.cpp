@@ -175,7 +175,10 @@ Result<> SqliteStore::open() {
 }
 
 Result<> SqliteStore::create_schema() {
-  const std::string head = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;";
+  // The change to WAL is written with a rollback journal. Only EXTRA syncs the folder after that is deleted
+  // (sqlite.org/pragma.html#pragma_synchronous): a power cut could bring the journal back, and with it the empty file.
+  const std::string head =
+      "PRAGMA synchronous=EXTRA; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;";
   const std::string body = "BEGIN IMMEDIATE; PRAGMA application_id=" + std::to_string(kSqliteApplicationId) +
                            "; PRAGMA user_version=" + std::to_string(kSqliteSchemaVersion) + ";" + kSchema;
   const bool ok = exec(head.c_str()) == SQLITE_OK && exec(body.c_str()) == SQLITE_OK;
