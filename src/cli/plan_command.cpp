@@ -91,11 +91,10 @@ ExitCode run_plan(const PlanArguments& arguments) {
   PlanOptions options;
   options.seed = arguments.seed;
   options.steps = steps_for_limit(*input, arguments.time_limit_ms);
-  // The budget of steps ends the search well before this on a machine that is not overloaded; where the clock ends it,
-  // the plan says "truncated" and is not reproducible.
+  // The budget of steps ends the search well before the limit on a machine that is not overloaded; where the clock cuts
+  // something, the plan says "truncated" and is not reproducible.
   const auto limit = static_cast<double>(arguments.time_limit_ms);
-  options.stop = [start, limit] { return ms_since(start) > limit; };
-  options.stop_bound = [start, limit] { return ms_since(start) > 1.06 * limit; };
+  if (limit > 0) options.spent = [start, limit] { return ms_since(start) / limit; };
   const Plan result = plan(*input, options);
   const double elapsed = ms_since(start);
   if (!arguments.json) {

@@ -15,6 +15,17 @@ namespace {
 
 using namespace placement;
 
+// Shares of a time limit by which a part of the work has to be done (PlanOptions::spent). A first plan that took more than
+// kOneFilling is not tried in other ways. The search leaves time for what comes after it: kTails times what that took after
+// the first plan, for there is more to undo and to order then, and something for the bound.
+constexpr double kOneFilling = 0.15;
+constexpr double kFirstPlan = 0.6;
+constexpr double kSearch = 0.9;
+constexpr double kTails = 1.5;
+constexpr double kTailGuess = 0.2;  // where even the first plan took so long that it is not tried
+constexpr double kQuality = 0.93;
+constexpr double kAll = 0.99;
+
 // Makes the bound take about a quarter of the search's time at the most (bench/placement).
 constexpr double kBoundWorkPerStep = 450;
 
@@ -147,6 +158,19 @@ double quality_of(const Problem& problem, const PlanInput& input, const State& s
   return quality;
 }
 
+// Ends the rounds of a bound before one that would not be done in time, as long as all rounds take what the last one took.
+std::function<bool()> bounds_stop(const std::function<double()>& spent, bool& cut) {
+  if (!spent) return {};
+  return [&spent, &cut, last = spent()]() mutable {
+    if (cut) return true;
+    const double now = spent();
+    const double round = now - last;
+    last = now;
+    cut = cut || now + round > kAll;
+    return cut;
+  };
+}
+
 }  // namespace
 
 struct Planner::Impl {
@@ -176,13 +200,18 @@ struct Planner::Impl {
     return bound;
   }
 
-  void first_plan();
+  double tail = 0;  // share of the time limit that steps and reasons took after the first plan
+
+  void first_plan(const PlanOptions& options);
+  void rehearse(const PlanOptions& options);
   void improve_with(const PlanOptions& options);
   void search(const PlanOptions& options, std::int64_t steps, bool keep, Prng& prng);
   [[nodiscard]] Index node_named(std::string_view id) const;
 };
 
-void Planner::Impl::first_plan() {
+void Planner::Impl::first_plan(const PlanOptions& options) {
+  Deadline deadline(options.spent, kFirstPlan);
+  Deadline enough(options.spent, kOneFilling);
   keep_current(state);
   const std::size_t mark = state.mark();
   Prng prng(1);
@@ -196,28 +225,44 @@ void Planner::Impl::first_plan() {
     }
     state.rollback(mark);
   };
-  consider([&] { fill_by_phase(state, Taste::kBestFit, nullptr); });
-  consider([&] { fill_by_density(state, Taste::kFastest, &prng); });
+  consider([&] { fill_by_phase(state, Taste::kBestFit, nullptr, deadline); });
+  if (!enough.over()) consider([&] { fill_by_density(state, Taste::kFastest, &prng, deadline); });
   if (problem.nodes.size() <= 1000) {
-    consider([&] { fill_by_phase(state, Taste::kFastest, &prng); });
-    consider([&] { fill_by_density(state, Taste::kBestFit, nullptr); });
+    if (!enough.over()) consider([&] { fill_by_phase(state, Taste::kFastest, &prng, deadline); });
+    if (!enough.over()) consider([&] { fill_by_density(state, Taste::kBestFit, nullptr, deadline); });
   }
   state.restore(best);
-  force_minimums(state, below_minimum(state), prng);
-  raise_quality(state);
+  force_minimums(state, below_minimum(state), prng, deadline);
+  raise_quality(state, deadline);
   state.forget();
+  truncated = truncated || enough.over() || deadline.over();
 }
 
 void Planner::Impl::search(const PlanOptions& options, std::int64_t steps, bool keep, Prng& prng) {
   SearchBudget budget;
   budget.steps = steps;
   budget.keep_current = keep;
-  budget.stop = &options.stop;
+  budget.deadline = Deadline(options.spent, kSearch - kTails * tail);
   // What is within a millionth of the bound is not worth a search.
   budget.value_max = static_cast<Score>(upper_bound() * (1 - 1e-6) * problem.scale);
   const SearchResult result = placement::improve(state, budget, prng);
   search_steps += result.steps;
   truncated = truncated || result.truncated;
+}
+
+// What comes after the search, done once before it to see how long it takes.
+void Planner::Impl::rehearse(const PlanOptions& options) {
+  if (!options.spent) return;
+  const double before = options.spent();
+  tail = kTailGuess;
+  if (before > kFirstPlan / 2) return;
+  std::vector<Replica> planned = state.snapshot();
+  std::sort(planned.begin(), planned.end(), [](const Replica& a, const Replica& b) {
+    return a.model != b.model ? a.model < b.model : a.node < b.node;
+  });
+  (void)diagnose(state);
+  if (options.with_steps) (void)order_steps(problem, planned);
+  tail = options.spent() - before;
 }
 
 void Planner::Impl::improve_with(const PlanOptions& options) {
@@ -233,7 +278,9 @@ void Planner::Impl::improve_with(const PlanOptions& options) {
     const auto threshold = static_cast<Score>(problem.min_gain * static_cast<double>(state.value()));
     if (state.kept() < calm_kept && state.objective().net - calm.net < threshold) state.restore(base);
   }
-  raise_quality(state);
+  Deadline deadline(options.spent, std::max(kQuality - kTails * tail, 0.5));
+  raise_quality(state, deadline);
+  truncated = truncated || deadline.over();
   state.forget();
 }
 
@@ -247,8 +294,11 @@ Planner::~Planner() = default;
 Planner::Planner(Planner&&) noexcept = default;
 Planner& Planner::operator=(Planner&&) noexcept = default;
 
-void Planner::first_plan() { impl_->first_plan(); }
-void Planner::improve(const PlanOptions& options) { impl_->improve_with(options); }
+void Planner::first_plan(const PlanOptions& options) { impl_->first_plan(options); }
+void Planner::improve(const PlanOptions& options) {
+  impl_->rehearse(options);
+  impl_->improve_with(options);
+}
 double Planner::value() const { return exact_value(impl_->problem, impl_->input, impl_->state); }
 double Planner::upper_bound() const { return impl_->upper_bound(); }
 void Planner::check_invariants() const { impl_->state.check(); }
@@ -272,7 +322,8 @@ PlanDelta Planner::lose_node(std::string_view id) {
   Prng prng(1);
   search.prng = &prng;
   refill(state, lost, {.search = search, .random_taste = false, .noise = 0});
-  force_minimums(state, lost, prng);
+  Deadline none;
+  force_minimums(state, lost, prng, none);
   for (const Replica& replica : state.changes(true)) delta.added.push_back(impl_->names.placement(replica));
   for (const Replica& replica : state.changes(false)) delta.removed.push_back(impl_->names.placement(replica));
   state.forget();
@@ -302,7 +353,7 @@ Plan Planner::result(const PlanOptions& options) const {
     plan.placements.push_back(impl.names.placement(replica));
     if (replica.current == kNone) plan.bytes_moved += impl.problem.variants[replica.variant].bytes;
   }
-  for (const Diagnosis& diagnosis : diagnose(impl.state)) {
+  for (const Diagnosis& diagnosis : diagnose(impl.state, Deadline(options.spent, kSearch))) {
     plan.unplaced.push_back(name_diagnosis(impl.names, impl.state, diagnosis));
   }
   if (options.with_steps) {
@@ -315,9 +366,11 @@ Plan Planner::result(const PlanOptions& options) const {
     double bound = impl.upper_bound();
     if (options.steps > 0) {
       const double work = kBoundWorkPerStep * static_cast<double>(options.steps);
-      bound = std::min(bound, market_bound(impl.problem, plan.value, work, options.stop_bound));
-      bound = std::min(bound, lagrangian_bound(impl.problem, plan.value, options.stop_bound));
-      plan.truncated = plan.truncated || (options.stop_bound && options.stop_bound());
+      bool cut = options.spent && options.spent() > kAll;
+      const auto stop = bounds_stop(options.spent, cut);
+      if (!cut) bound = std::min(bound, market_bound(impl.problem, plan.value, work, stop));
+      if (!cut) bound = std::min(bound, lagrangian_bound(impl.problem, plan.value, stop));
+      plan.truncated = plan.truncated || cut;
     }
     plan.upper_bound = std::max(bound, plan.value);
   }
@@ -335,7 +388,7 @@ std::int64_t steps_for_limit(const PlanInput& input, std::int64_t limit_ms) {
 
 Plan plan(const PlanInput& input, const PlanOptions& options) {
   Planner planner(input);
-  planner.first_plan();
+  planner.first_plan(options);
   if (options.steps > 0) planner.improve(options);
   return planner.result(options);
 }

@@ -49,10 +49,10 @@ inline constexpr int kMaxParts = 8;  // devices of one split replica
 struct PlanOptions {
   std::uint64_t seed = 1;
   std::int64_t steps = 0;  // budget of the search; 0 = first plan only
-  // The safety stop: asked now and then, true ends the search (Plan::truncated). Empty = never.
-  std::function<bool()> stop;
-  // The same for the tight bounds, which come after the search: true leaves the bound as low as it is by then.
-  std::function<bool()> stop_bound;
+  // The caller's clock: the share of its time limit that is gone. Asked now and then; what is left is divided between
+  // first plan, search, steps and bound so that all is done at about 1, and Plan::truncated says that it cut something.
+  // Empty: nothing is cut, and the plan is a function of the input, the seed and the steps.
+  std::function<double()> spent;
   bool with_bound = true;  // the bound costs about as much as the first plan, a tight one more
   bool with_steps = true;
 };
@@ -82,7 +82,7 @@ class Planner {
   Planner& operator=(Planner&&) noexcept;
 
   // Keeps what is legal of `current`, then places the rest.
-  void first_plan();
+  void first_plan(const PlanOptions& options = {});
   void improve(const PlanOptions& options);
   // The node is gone with all that ran there: its models, and only those, are placed anew into the holes that are
   // there, or over replicas worth less where a model would be left below its minimum. Unknown node: empty delta.

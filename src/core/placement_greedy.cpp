@@ -20,6 +20,8 @@ bool place_one(State& state, Index model, const Search& search) {
   return true;
 }
 
+constexpr int kWorkPerReplica = 10;  // a place is found in 10 to 50 us: the clock is asked about once a millisecond
+
 struct Wish {
   double density = 0;
   Index model = 0;
@@ -36,10 +38,10 @@ double density_of(const State& state, Index model, double factor) {
 }
 
 // A lazy heap: a model's potential only falls while replicas are added, so a stale top is valued anew and pushed back.
-void fill_from(State& state, std::vector<Wish>& heap, const Refill& how) {
+void fill_from(State& state, std::vector<Wish>& heap, const Refill& how, Deadline* deadline) {
   Search search = how.search;
   std::make_heap(heap.begin(), heap.end());
-  while (!heap.empty()) {
+  while (!heap.empty() && (deadline == nullptr || !deadline->over(kWorkPerReplica))) {
     std::pop_heap(heap.begin(), heap.end());
     Wish& top = heap.back();
     if (how.random_taste) {
@@ -118,7 +120,7 @@ void keep_current(State& state) {
   }
 }
 
-void fill_by_phase(State& state, Taste taste, Prng* prng) {
+void fill_by_phase(State& state, Taste taste, Prng* prng, Deadline& deadline) {
   const Problem& problem = state.problem();
   std::vector<Index> order(problem.models.size());
   for (Index m = 0; m < order.size(); ++m) order[m] = m;
@@ -132,22 +134,24 @@ void fill_by_phase(State& state, Taste taste, Prng* prng) {
   });
   Search search = search_for(taste, prng);
   for (const Index m : order) {
+    if (deadline.over(kWorkPerReplica)) return;
     if (state.tally(m).replicas == 0) place_one(state, m, search);
   }
   for (const Index m : order) {
+    if (deadline.over(kWorkPerReplica)) return;
     if (state.tally(m).domains != 1) continue;
     search.gain_min = std::max<Score>(1, problem.models[m].weight * problem.second_points);
     if (problem.second_points > 0) place_one(state, m, search);
   }
-  fill_by_density(state, taste, prng);
+  fill_by_density(state, taste, prng, deadline);
 }
 
-void fill_by_density(State& state, Taste taste, Prng* prng) {
+void fill_by_density(State& state, Taste taste, Prng* prng, Deadline& deadline) {
   std::vector<Wish> heap;
   for (Index m = 0; m < state.problem().models.size(); ++m) {
     if (const double density = density_of(state, m, 1.0); density > 0) heap.push_back({density, m, 1.0});
   }
-  fill_from(state, heap, {.search = search_for(taste, prng)});
+  fill_from(state, heap, {.search = search_for(taste, prng)}, &deadline);
 }
 
 void refill(State& state, std::span<const Index> models, const Refill& how) {
@@ -161,7 +165,7 @@ void refill(State& state, std::span<const Index> models, const Refill& how) {
     }
     if (const double density = density_of(state, m, factor); density > 0) heap.push_back({density, m, factor});
   }
-  fill_from(state, heap, how);
+  fill_from(state, heap, how, nullptr);
 }
 
 }  // namespace aiv::placement

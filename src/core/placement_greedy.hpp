@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/placement_candidates.hpp"
+#include "core/placement_deadline.hpp"
 
 namespace aiv::placement {
 
@@ -22,8 +23,9 @@ void keep_current(State& state);
 //   demand still wants, by value per byte. Rationale: in a large full cluster, second replicas of small models would
 //   eat the holes of big first ones (9 % of the models were left out in a trial with 10,000).
 //   by_density: all by value per byte. Wins in small clusters.
-void fill_by_phase(State& state, Taste taste, Prng* prng);
-void fill_by_density(State& state, Taste taste, Prng* prng);
+// Where the deadline ends one, what is placed by then is a legal plan.
+void fill_by_phase(State& state, Taste taste, Prng* prng, Deadline& deadline);
+void fill_by_density(State& state, Taste taste, Prng* prng, Deadline& deadline);
 
 // Adds replicas of `models` by value per byte, each model's density disturbed by `noise` (0 = none, 0.3 = +-30 %).
 struct Refill {

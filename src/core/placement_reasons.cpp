@@ -25,7 +25,7 @@ struct Offer {
 
 class Diagnoser {
  public:
-  explicit Diagnoser(State& state) : state_(state), problem_(state.problem()) {}
+  Diagnoser(State& state, Deadline deadline) : state_(state), problem_(state.problem()), deadline_(deadline) {}
 
   Diagnosis of(Index model) {
     const ModelData& data = problem_.models[model];
@@ -47,7 +47,7 @@ class Diagnoser {
       }
     }
     judge(offer, problem_.variants[variant], result);
-    if (hints_left_ > 0 && offer.node) {
+    if (hints_left_ > 0 && offer.node && !deadline_.over()) {
       --hints_left_;
       find_hint(model, result);
     }
@@ -239,15 +239,16 @@ class Diagnoser {
   State& state_;
   const Problem& problem_;
   std::vector<Seen> seen_;
+  Deadline deadline_;
   std::size_t hints_left_ = kHintModelsMax;
 };
 
 }  // namespace
 
-std::vector<Diagnosis> diagnose(State& state) {
+std::vector<Diagnosis> diagnose(State& state, Deadline deadline) {
   const Problem& problem = state.problem();
   std::vector<Diagnosis> list;
-  Diagnoser diagnoser(state);
+  Diagnoser diagnoser(state, deadline);
   for (Index m = 0; m < problem.models.size(); ++m) {
     const int has = state.tally(m).replicas;
     if (has == 0 || has < problem.models[m].min_replicas) list.push_back(diagnoser.of(m));

@@ -2,6 +2,7 @@
 #pragma once
 #include <vector>
 
+#include "core/placement_deadline.hpp"
 #include "core/placement_state.hpp"
 
 namespace aiv::placement {
@@ -22,7 +23,7 @@ struct Diagnosis {
 };
 
 // One for each model without a replica or below its minimum, in the order of models. The state is changed and rolled
-// back. Hints are looked for on a bounded number of nodes for a bounded number of models.
-[[nodiscard]] std::vector<Diagnosis> diagnose(State& state);
+// back. Hints are looked for on a bounded number of nodes for a bounded number of models, until the deadline.
+[[nodiscard]] std::vector<Diagnosis> diagnose(State& state, Deadline deadline = {});
 
 }  // namespace aiv::placement

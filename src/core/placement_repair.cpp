@@ -7,6 +7,8 @@ namespace {
 
 constexpr std::size_t kForceNodesMax = 64;  // nodes tried per model; enough for a lab, a sample of a large site
 constexpr std::size_t kForceModelsMax = 256;
+constexpr int kWorkPerTry = 50;  // of a Deadline
+constexpr int kWorkPerRaise = 2;
 
 // The price of taking the replica away: its value, and that of a current one that could stay.
 Score price_of(const State& state, Slot slot) {
@@ -135,7 +137,7 @@ std::vector<Index> below_minimum(const State& state) {
   return list;
 }
 
-void force_minimums(State& state, const std::vector<Index>& models, Prng& prng) {
+void force_minimums(State& state, const std::vector<Index>& models, Prng& prng, Deadline& deadline) {
   const Problem& problem = state.problem();
   const auto nodes = static_cast<std::uint32_t>(problem.nodes.size());
   if (nodes == 0) return;
@@ -152,7 +154,7 @@ void force_minimums(State& state, const std::vector<Index>& models, Prng& prng) 
     const std::size_t tries = std::min<std::size_t>(nodes, kForceNodesMax);
     const std::uint32_t first = nodes > kForceNodesMax ? prng.below(nodes) : 0;
     std::vector<Index> touched;
-    for (std::size_t k = 0; k < tries; ++k) {
+    for (std::size_t k = 0; k < tries && !deadline.over(kWorkPerTry); ++k) {
       const auto node = static_cast<Index>((first + k) % nodes);
       const std::size_t mark = state.mark();
       Prng copy = prng;  // the trial must be repeatable below
@@ -170,9 +172,10 @@ void force_minimums(State& state, const std::vector<Index>& models, Prng& prng) 
   }
 }
 
-void raise_quality(State& state) {
+void raise_quality(State& state, Deadline& deadline) {
   const Problem& problem = state.problem();
   for (Slot slot = 0; slot < state.slots(); ++slot) {
+    if (deadline.over(kWorkPerRaise)) return;
     if (!state.is_placed(slot)) continue;
     const Replica old = state.replica(slot);
     const ModelData& model = problem.models[old.model];

@@ -16,12 +16,12 @@ namespace aiv::placement {
 
 // For each of `models` below its minimum, in their order: force_on_node() on the best of a bounded number of nodes,
 // kept where it gains.
-void force_minimums(State& state, const std::vector<Index>& models, Prng& prng);
+void force_minimums(State& state, const std::vector<Index>& models, Prng& prng, Deadline& deadline);
 
 // Models below their minimum, heaviest first.
 [[nodiscard]] std::vector<Index> below_minimum(const State& state);
 
 // Gives replicas that have to be loaded anyway a better variant in place where no value is lost by it.
-void raise_quality(State& state);
+void raise_quality(State& state, Deadline& deadline);
 
 }  // namespace aiv::placement

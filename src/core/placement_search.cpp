@@ -11,14 +11,16 @@ namespace {
 // Steps without a new best before the search returns to the best.
 constexpr std::int64_t kIdleMax = 2000;
 constexpr std::int64_t kIdleMaxSmall = 6'000;
-constexpr std::int64_t kStopAskedEvery = 64;  // steps between two looks at the safety stop
+// Of a Deadline; a step takes 10 us in a lab and up to some 100 in a large cluster, a look at the clock 0.05.
+constexpr int kWorkPerStep = 125;
+constexpr int kWorkPerStepSmall = 60;
 constexpr std::size_t kRuinNodeMax = 24;     // replicas removed from one node
 constexpr std::size_t kRestartNodesMax = 12;
 
 class Searcher {
  public:
   Searcher(State& state, const SearchBudget& budget, Prng& prng)
-      : state_(state), problem_(state.problem()), budget_(budget), prng_(prng) {
+      : state_(state), problem_(state.problem()), budget_(budget), deadline_(budget.deadline), prng_(prng) {
     for (Index n = 0; n < problem_.nodes.size(); ++n) {
       if (state.open(n) && problem_.nodes[n].device_count > 0) nodes_.push_back(n);
     }
@@ -40,7 +42,7 @@ class Searcher {
     const std::int64_t idle_max = small_ ? kIdleMaxSmall : kIdleMax;
     std::int64_t idle = 0;
     for (; result.steps < budget_.steps && state_.value() < budget_.value_max; ++result.steps) {
-      if (budget_.stop != nullptr && *budget_.stop && result.steps % kStopAskedEvery == 0 && (*budget_.stop)()) {
+      if (deadline_.over(small_ ? kWorkPerStepSmall : kWorkPerStep)) {
         result.truncated = true;
         break;
       }
@@ -252,6 +254,7 @@ class Searcher {
   State& state_;
   const Problem& problem_;
   const SearchBudget& budget_;
+  Deadline deadline_;
   Prng& prng_;
   std::vector<Index> nodes_;
   std::vector<Index> models_;

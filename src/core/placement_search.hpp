@@ -1,7 +1,6 @@
 // Large-neighbourhood search: ruin a small part of the plan, build it anew, keep what is better.
 #pragma once
 #include <cstdint>
-#include <functional>
 
 #include "core/placement_greedy.hpp"
 
@@ -11,7 +10,7 @@ struct SearchBudget {
   std::int64_t steps = 0;
   Score value_max = 0;        // stop where the value reaches this bound
   bool keep_current = false;  // current replicas are not displaced
-  const std::function<bool()>* stop = nullptr;
+  Deadline deadline;
 };
 
 struct SearchResult {

@@ -232,10 +232,56 @@ TEST(PlacementTest, TheSafetyStopEndsTheSearchAndSaysSo) {
   PlanOptions options;
   options.steps = 1'000'000'000;
   int asked = 0;
-  options.stop = [&asked] { return ++asked > 3; };
+  options.spent = [&asked] { return ++asked > 100 ? 1.0 : 0.0; };
   const Plan result = plan(input, options);
   EXPECT_TRUE(result.truncated);
-  EXPECT_LT(result.search_steps, 1000);
+  EXPECT_LT(result.search_steps, 2000);
+}
+
+TEST(PlacementTest, NoPartOfAPlanForgetsTheClock) {
+  for (const int nodes : {2, 8, 30, 120}) {
+    for (const bool current : {false, true}) {
+      const PlanInput input = random_lab(9, {.nodes = nodes, .load = 1.8, .current = current});
+      // Each look at this clock takes a thousandth of the limit: what does not look is not counted, what looks and goes
+      // on is.
+      double gone = 0;
+      PlanOptions options;
+      options.steps = 1'000'000'000;
+      options.spent = [&gone] { return gone += 0.001; };
+      const Plan result = plan(input, options);
+      EXPECT_TRUE(result.truncated);
+      EXPECT_GT(gone, 0.8) << "what is left is used";
+      EXPECT_LT(gone, 1.02) << nodes << " nodes";
+      EXPECT_EQ(check_plan(input, result), std::vector<std::string>{});
+    }
+  }
+}
+
+TEST(PlacementTest, WhereTheTimeIsOverAtOnceThePlanIsLegalAndSaysSo) {
+  const PlanInput input = random_lab(9, {.nodes = 30, .load = 1.8, .current = true});
+  PlanOptions options;
+  options.steps = 1'000'000'000;
+  int asked = 0;
+  options.spent = [&asked] { return ++asked, 2.0; };
+  const Plan result = plan(input, options);
+  EXPECT_TRUE(result.truncated);
+  EXPECT_EQ(result.search_steps, 0);
+  EXPECT_LT(asked, 20);
+  EXPECT_EQ(check_plan(input, result), std::vector<std::string>{});
+  EXPECT_FALSE(result.placements.empty()) << "what runs is kept";
+}
+
+TEST(PlacementTest, AClockThatCutsNothingChangesNothing) {
+  const PlanInput input = random_lab(9, {.nodes = 12, .load = 1.8, .current = true});
+  PlanOptions options;
+  options.steps = 2'000;
+  const Plan without = plan(input, options);
+  options.spent = [] { return 0.01; };
+  const Plan with = plan(input, options);
+  EXPECT_FALSE(with.truncated);
+  EXPECT_EQ(with.placements, without.placements);
+  EXPECT_EQ(with.upper_bound, without.upper_bound);
+  EXPECT_EQ(with.search_steps, without.search_steps);
 }
 
 TEST(PlacementTest, TheBoundsStopLeavesAValidBound) {
@@ -243,12 +289,19 @@ TEST(PlacementTest, TheBoundsStopLeavesAValidBound) {
   PlanOptions options;
   options.steps = 3000;
   const Plan whole = plan(input, options);
+  // The clock stands still until all but the bound is done.
   int asked = 0;
-  options.stop_bound = [&asked] { return ++asked > 3; };
+  options.spent = [&asked] { return ++asked, 0.0; };
+  options.with_bound = false;
+  (void)plan(input, options);
+  options.with_bound = true;
+  const int before_bound = asked;
+  asked = 0;
+  options.spent = [&asked, before_bound] { return ++asked > before_bound + 5 ? 1.0 : 0.0; };
   const Plan cut = plan(input, options);
   EXPECT_TRUE(cut.truncated);
   EXPECT_FALSE(whole.truncated);
-  EXPECT_LT(asked, 20);
+  EXPECT_EQ(asked, before_bound + 6) << "once it has said that the time is over it is not asked again";
   EXPECT_EQ(cut.value, whole.value);
   EXPECT_GE(cut.upper_bound, whole.upper_bound);
 }

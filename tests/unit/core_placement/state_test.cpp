@@ -15,7 +15,8 @@ TEST(StateTest, ARollbackLeavesTheStateEqualInEveryBit) {
     const Problem problem = compile(input);
     State state(problem);
     keep_current(state);
-    fill_by_density(state, Taste::kBestFit, nullptr);
+    Deadline none;
+    fill_by_density(state, Taste::kBestFit, nullptr, none);
     state.forget();
     const State before = state;
     Prng prng(seed);
@@ -61,7 +62,8 @@ TEST(StateTest, GainAndLossAreTheValuesOwnDifferences) {
   const PlanInput input = random_lab(11, {.nodes = 8, .load = 1.2});
   const Problem problem = compile(input);
   State state(problem);
-  fill_by_phase(state, Taste::kBestFit, nullptr);
+  Deadline none;
+  fill_by_phase(state, Taste::kBestFit, nullptr, none);
   for (Slot slot = 0; slot < state.slots(); ++slot) {
     const Replica replica = state.replica(slot);
     const Score expected = loss(state, slot);
