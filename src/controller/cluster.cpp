@@ -22,7 +22,8 @@ std::string audit_key(std::int64_t n) { return fmt::format("{}{:016}", kAuditPre
 
 bool is_write(const Command& command) {
   return std::holds_alternative<command::SavePlacement>(command) ||
-         std::holds_alternative<command::ErasePlacement>(command);
+         std::holds_alternative<command::ErasePlacement>(command) ||
+         std::holds_alternative<command::SaveMargin>(command);
 }
 
 // What a GGUF's header says; an unreadable one stays registered with the reason.
@@ -191,6 +192,16 @@ net::Task<> Cluster::read_state() {
     static_cast<NodePolicy&>(record) = node->policy;
     node_settings_[node->id] = *std::move(node);
   }
+  const RangeResult margins = co_await read_prefix(kMarginPrefix);
+  for (const KeyValue& kv : margins.kvs) {
+    auto margin = margin_from_text(kv.value);
+    if (margin) {
+      state_.margins.insert(*std::move(margin));
+    } else {
+      // Nothing runs on account of it: what it taught is learned again.
+      log_warn("state.margin_ignored", {{"record", kv.key}, {"reason", margin.error().message()}});
+    }
+  }
   const RangeResult tokens = co_await read_prefix(kTokenPrefix);
   for (const KeyValue& kv : tokens.kvs) {
     auto token = token_from_text(kv.value);
@@ -301,6 +312,9 @@ net::Task<bool> Cluster::write_batch() {
     if (const auto* save = std::get_if<command::SavePlacement>(&commands_[count])) {
       const std::string key = kPlacementPrefix + save->placement.spec.id;
       ops.insert_or_assign(key, Op::put(key, placement_to_text(save->placement)));
+    } else if (const auto* margin = std::get_if<command::SaveMargin>(&commands_[count])) {
+      const std::string key = margin_key(margin->key);
+      ops.insert_or_assign(key, Op::put(key, margin_to_text(margin->key, margin->history)));
     } else {
       const std::string key = kPlacementPrefix + std::get<command::ErasePlacement>(commands_[count]).id;
       ops.insert_or_assign(key, Op::erase(key));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/hash.hpp"
 #include "wire/documents.hpp"
 
 namespace aiv::controller {
@@ -296,6 +297,41 @@ Result<DeniedNode> denied_from_text(const std::string& text) {
   denied.node = reader.string("node", 256);
   denied.issued_before_s = reader.integer("issued_before_s", 0, kNumberMax);
   return finished(reader, std::move(denied));
+}
+
+std::string margin_key(const MarginKey& key) {
+  return kMarginPrefix + sha256_hex(key.backend + '\n' + key.driver + '\n' + key.card + '\n' + key.architecture).substr(0, 32);
+}
+
+std::string margin_to_text(const MarginKey& key, const MarginHistory& history) {
+  Json json;
+  json["backend"] = key.backend;
+  json["driver"] = key.driver;
+  json["card"] = key.card;
+  json["architecture"] = key.architecture;
+  json["residuals"] = history.residuals;
+  json["out_of_memory"] = history.out_of_memory;
+  return dump_json(json);
+}
+
+Result<std::pair<MarginKey, MarginHistory>> margin_from_text(const std::string& text) {
+  auto json = parse_json(text);
+  if (!json) return std::unexpected(json.error());
+  JsonReader reader(*json, "margin");
+  MarginKey key{reader.string("backend", 256), reader.string("driver", 256), reader.string("card", 256),
+                reader.string("architecture", 256)};
+  MarginHistory history;
+  const Json& residuals = reader.array("residuals", true);
+  for (const Json& residual : residuals) {
+    const bool sound = residual.is_number_integer() && history.residuals.size() < kResidualsMax;
+    if (!sound) {
+      reader.fail_at("residuals", "is not a list of at most " + std::to_string(kResidualsMax) + " whole numbers");
+      break;
+    }
+    history.residuals.push_back(residual.get<Bytes>());
+  }
+  history.out_of_memory = reader.boolean_or("out_of_memory", false);
+  return finished(reader, std::pair(std::move(key), std::move(history)));
 }
 
 Result<> check_name(std::string_view name) {

@@ -7,10 +7,12 @@
 //   /aiv/nodes/ID          what an admin set for a node, and with which key it joined
 //   /aiv/tokens/ID         join tokens, by the hash of their secret
 //   /aiv/denied/NODE       a node that was removed: {"node","issued_before_s"}
+//   /aiv/margins/HASH      what loads taught about estimates on one sort of card; HASH of its key, which the record holds
 //   /aiv/audit/N           who changed what, N with 16 digits (controller/audit.hpp)
 //   /aiv/audit-head        {"n","sha256"} of the newest of them
 #pragma once
 #include <string>
+#include <utility>
 
 #include "base/json.hpp"
 #include "core/controller_state.hpp"
@@ -26,6 +28,7 @@ inline constexpr const char* kKeyPrefix = "/aiv/keys/";
 inline constexpr const char* kNodePrefix = "/aiv/nodes/";
 inline constexpr const char* kTokenPrefix = "/aiv/tokens/";
 inline constexpr const char* kDeniedPrefix = "/aiv/denied/";
+inline constexpr const char* kMarginPrefix = "/aiv/margins/";
 inline constexpr const char* kAuditPrefix = "/aiv/audit/";
 inline constexpr const char* kAuditHeadKey = "/aiv/audit-head";
 
@@ -68,6 +71,10 @@ std::string token_to_text(const TokenRecord& token);
 Result<TokenRecord> token_from_text(const std::string& text);
 std::string denied_to_text(const DeniedNode& denied);
 Result<DeniedNode> denied_from_text(const std::string& text);
+// Under this key, because names of cards and drivers hold blanks and slashes.
+std::string margin_key(const MarginKey& key);
+std::string margin_to_text(const MarginKey& key, const MarginHistory& history);
+Result<std::pair<MarginKey, MarginHistory>> margin_from_text(const std::string& text);
 // {"KEY":"VALUE"}: at most 32, keys and values as check_name() has them, each at most 64 characters.
 std::map<std::string, std::string> read_labels(JsonReader& reader, std::string_view key);
 

@@ -1,0 +1,126 @@
+// Simulated agents: they speak the node protocol over mTLS as real ones do (dial, then serve HTTP/2), report one fake GPU each,
+// and say "ready" of whatever they are told to run. Many of them fit into one process, so that a server can be put under the
+// load of a large lab. Their certificates are signed with the key of the test server's own authority.
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import http2 from 'node:http2';
+import path from 'node:path';
+import tls from 'node:tls';
+
+const HEARTBEAT_MS = 250;
+const WHOLE_MS = 5000;
+const GIB = 2 ** 30;
+
+function certificates(dataDir, folder, names) {
+  const ca = path.join(dataDir, 'ca');
+  const openssl = (...args) => execFileSync('openssl', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  fs.mkdirSync(folder, { recursive: true });
+  const key = path.join(folder, 'key.pem');
+  const request = path.join(folder, 'request.pem');
+  openssl('ecparam', '-name', 'prime256v1', '-genkey', '-noout', '-out', key);
+  openssl('req', '-new', '-key', key, '-subj', '/CN=node', '-out', request);
+  const uri = /URI:aiv:\/\/([^/]+)\//.exec(openssl('x509', '-in', path.join(ca, 'server.pem'), '-noout', '-ext', 'subjectAltName').toString());
+  return names.map((name) => {
+    const extension = path.join(folder, 'ext');
+    fs.writeFileSync(extension, `subjectAltName=URI:aiv://${uri[1]}/node/${name}\nextendedKeyUsage=clientAuth,serverAuth\nkeyUsage=digitalSignature\n`);
+    const cert = openssl('x509', '-req', '-in', request, '-CA', path.join(ca, 'ca.pem'), '-CAkey', path.join(ca, 'ca.key'), '-days', '2', '-extfile', extension);
+    return { name, key: fs.readFileSync(key), cert, ca: fs.readFileSync(path.join(ca, 'ca.pem')) };
+  });
+}
+
+class Agent {
+  constructor(identity, port, gpus) {
+    this.identity = identity;
+    this.port = port;
+    this.version = { epoch: 0, rev: 0 };
+    this.replicas = [];
+    this.seq = 1;
+    this.incarnation = Math.floor(Math.random() * 2 ** 48).toString(16).padStart(16, '0');
+    this.devices = Array.from({ length: gpus }, (_, i) => ({
+      id: `${identity.name}/${i}`, uuid: `${identity.name}-${i}`, name: 'Simulated', backend: 'fake', kind: 'gpu', vram_bytes: 8 * GIB, free_bytes: 8 * GIB, foreign_bytes: 0,
+      overhead_bytes: 0, max_storage_buffer_range: 0, alignment: 0, bandwidth_bytes_per_s: 0, driver: '', refused: '',
+    }));
+    this.gaps = [];
+    this.stopped = false;
+    this.dial();
+  }
+
+  dial() {
+    if (this.stopped) return;
+    const { name, ...files } = this.identity;
+    // The server is known by its authority; its certificate names a cluster, not a host.
+    this.socket = tls.connect({ host: '127.0.0.1', port: this.port, ...files, ALPNProtocols: ['aiv-node/1'], checkServerIdentity: () => undefined });
+    this.socket.once('secureConnect', () => {
+      const session = http2.performServerHandshake(this.socket);
+      session.on('stream', (stream, headers) => this.serve(stream, headers[':method'], headers[':path']));
+      session.on('error', () => {});
+    });
+    this.socket.on('error', () => {});
+    this.socket.once('close', () => setTimeout(() => this.dial(), 100 + 400 * Math.random()));
+  }
+
+  observed() {
+    return {
+      node: this.identity.name, boot_id: 'boot', incarnation: this.incarnation, seq: this.seq, applied: this.version, agent_version: 'sim', engine: 'fake',
+      devices: this.devices, replicas: this.replicas,
+    };
+  }
+
+  serve(stream, method, route) {
+    stream.on('error', () => {});
+    const json = (status, body) => {
+      stream.respond({ ':status': status, 'content-type': 'application/json' });
+      stream.end(JSON.stringify(body));
+    };
+    if (route === '/node/v1/hello') return json(200, this.observed());
+    if (route === '/node/v1/observe') return this.observe(stream);
+    if (route === '/node/v1/desired' && method === 'PUT') {
+      let text = '';
+      stream.setEncoding('utf8').on('data', (part) => (text += part));
+      stream.on('end', () => {
+        const desired = JSON.parse(text);
+        this.version = desired.version;
+        this.replicas = desired.replicas.map((spec) => ({
+          id: spec.id, deployment: spec.deployment, model: spec.model, spec_hash: '', state: 'ready', reason: '', out_of_memory: false, progress: 1, pid: 1000, started_at_ms: Date.now(),
+          slots: spec.slots, slots_busy: 0, endpoint: '', measured: spec.devices, restarts: 0,
+        }));
+        this.seq += 1;
+        this.tell?.();
+        json(200, { applied: this.version });
+      });
+      return undefined;
+    }
+    return json(404, { error: { message: 'a simulated agent has no such route' } });
+  }
+
+  observe(stream) {
+    stream.respond({ ':status': 200 });
+    let beat = 0;
+    let last = 0;
+    let whole = 0;
+    this.tell = () => {
+      stream.write(`${JSON.stringify({ type: 'observed', document: this.observed() })}\n`);
+      whole = Date.now();
+    };
+    this.tell();
+    const timer = setInterval(() => {
+      const now = performance.now();
+      if (last) this.gaps.push(now - last);
+      last = now;
+      beat += 1;
+      stream.write(`${JSON.stringify({ type: 'heartbeat', seq: beat, lag_ms: 0, observed_seq: this.seq })}\n`);
+      if (Date.now() - whole >= WHOLE_MS) this.tell();
+    }, HEARTBEAT_MS);
+    stream.once('close', () => clearInterval(timer));
+  }
+
+  stop() {
+    this.stopped = true;
+    this.socket.destroy();
+  }
+}
+
+export function startAgents({ dataDir, folder, linkPort, count, gpus = 1 }) {
+  const names = Array.from({ length: count }, (_, i) => `sim-${String(i + 1).padStart(3, '0')}`);
+  return certificates(dataDir, folder, names).map((identity) => new Agent(identity, linkPort, gpus));
+}
