@@ -38,7 +38,7 @@ class Agent {
     this.incarnation = Math.floor(Math.random() * 2 ** 48).toString(16).padStart(16, '0');
     this.devices = Array.from({ length: gpus }, (_, i) => ({
       id: `${identity.name}/${i}`, uuid: `${identity.name}-${i}`, name: 'Simulated', backend: 'fake', kind: 'gpu', vram_bytes: 8 * GIB, free_bytes: 8 * GIB, foreign_bytes: 0,
-      overhead_bytes: 0, max_storage_buffer_range: 0, alignment: 0, bandwidth_bytes_per_s: 0, driver: '', refused: '',
+      overhead_bytes: 0, max_storage_buffer_range: 4 * GIB, alignment: 256, bandwidth_bytes_per_s: 0, driver: '', refused: '',
     }));
     this.gaps = [];
     this.stopped = false;

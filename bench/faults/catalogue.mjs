@@ -47,6 +47,7 @@ function tellRequests(results) {
   const bad = results.filter((r) => r.kind !== 'good');
   row('requests, good', `${results.length}, ${percent(results.length - bad.length, results.length)}`);
   row('failed before a token / in mid-stream / wrong text', ['refused', 'broken', 'silent'].map((kind) => bad.filter((r) => r.kind === kind).length).join(' / '));
+  row("the client's own delay at sending, p99 / max", `${[0.99, 1].map((q) => Math.round(quantile(results.map((r) => r.sent - r.due), q))).join(' / ')} ms`);
   row('late (first token after 1 s) or with a gap of 10 s', bad.filter((r) => ['late', 'gap'].includes(r.kind)).length);
   for (const r of bad.slice(0, 5)) console.log(`    ${r.kind} first token ${r.ttft} ms, gap ${r.gap} ms ${r.why}`);
 }
@@ -178,14 +179,19 @@ async function scale() {
   let agents = [];
   try {
     const linkPort = Number(site.link.split(':')[1]);
-    agents = startAgents({ dataDir: site.data, folder: path.join(site.dir, 'agents'), linkPort, count });
-    await waitFor('all agents are ready', async () => (await site.api('nodes')).items.filter((n) => n.state === 'ready').length === count, { timeoutMs: 60_000, everyMs: 200 });
+    // Before there is a node: each change of a deployment plans the whole cluster anew, and that is not what is measured here.
     const posted = Date.now();
     for (let i = 0; i < deployments; ++i) {
-      await site.api('deployments', { method: 'POST', body: { name: `d${i}`, model: `fake:fake-small?weights=${64 + (i % 8) * 32}MiB`, replicas: 1, ctx: 1024, slots: 1 } });
+      await site.api('deployments', { method: 'POST', body: { name: `d${i}`, model: `fake:fake-small?weights=${64 + (i % 8) * 32}MiB`, replicas: 1, ctx: 1024, slots: 1, pending: true } });
     }
     const postMs = Date.now() - posted;
-    await waitFor('all deployments are ready', async () => (await site.api('deployments')).items.filter((d) => d.state === 'ready').length === deployments, { timeoutMs: 240_000, everyMs: 1000 });
+    const joined = Date.now();
+    agents = startAgents({ dataDir: site.data, folder: path.join(site.dir, 'agents'), linkPort, count });
+    await waitFor('all agents are ready', async () => (await site.api('nodes')).items.filter((n) => n.state === 'ready').length === count, { timeoutMs: 120_000, everyMs: 500 });
+    const nodesMs = Date.now() - joined;
+    let ready = 0;
+    await waitFor('all deployments are ready', async () => (ready = (await site.api('deployments')).items.filter((d) => d.state === 'ready').length) === deployments, { timeoutMs: 180_000, everyMs: 1000 }).catch(() => {});
+    const placedMs = Date.now() - joined;
 
     const pids = { gateway: childOf(site, 'gateway-process'), controller: childOf(site, 'controller-process') };
     for (const agent of agents) agent.gaps = [];
@@ -194,7 +200,9 @@ async function scale() {
     await sleep(MEASURE_MS);
     const gaps = agents.flatMap((agent) => agent.gaps);
     console.log(`\n${count} simulated agents with ${deployments} deployments on one server:`);
-    row('all deployments posted', `${(postMs / 1000).toFixed(1)} s`);
+    row('deployments posted (no node yet)', `${(postMs / 1000).toFixed(1)} s`);
+    row('all agents connected at once, all ready after', `${(nodesMs / 1000).toFixed(1)} s`);
+    row(ready === deployments ? 'all deployments placed and ready after' : `only ${ready} deployments ready after`, `${(placedMs / 1000).toFixed(1)} s`);
     for (const [name, pid] of Object.entries(pids)) {
       row(`${name}: CPU at rest, memory`, `${(((cpuMs(pid) - before[name]) / MEASURE_MS) * 100).toFixed(1)} % of a core, ${(residentBytes(pid) / 2 ** 20).toFixed(0)} MiB`);
     }

@@ -101,10 +101,11 @@ function tell({ name, results, faults, resumed }) {
   }
   console.log(`  worst ten seconds                ${percent(worstWindow(results), 1)} good`);
   console.log(`  longest gap within a stream      ${Math.max(...results.map((r) => r.gap))} ms`);
+  console.log(`  the client's own delay, p99 / max ${[0.99, 1].map((q) => Math.round(quantile(results.map((r) => r.sent - r.due), q))).join(' / ')} ms`);
   console.log(`  first token p50 / p99 / max      ${[0.5, 0.99, 1].map((q) => quantile(results.map((r) => r.ttft ?? GAP_MS), q)).map(Math.round).join(' / ')} ms`);
   for (const r of verbose ? bad : bad.slice(0, 10)) {
     const fault = faultOf(faults, r);
-    console.log(`    ${r.kind} ${r.id} due ${new Date(r.due).toISOString()}, ${fault ? `${r.due - fault.at} ms after ${fault.kind}` : 'before any fault'}, first token ${r.ttft === null ? '-' : Math.round(r.ttft)} ms, gap ${r.gap} ms ${r.why}`);
+    console.log(`    ${r.kind} ${r.id} due ${new Date(r.due).toISOString()}, ${fault ? `${Math.round(r.due - fault.at)} ms after ${fault.kind}` : 'before any fault'}, first token ${r.ttft === null ? '-' : Math.round(r.ttft)} ms, gap ${r.gap} ms ${r.why}`);
   }
 }
 

@@ -206,7 +206,7 @@ int run_doctor(const ServerOptions& options) {
   if (!status) return report(status.error());
   std::vector<Finding> found;
   if (text_at(*status, "health") != "ok") {
-    found.push_back({"server", text_at(*status, "reason"), "aiv server restore FILE brings a backup back"});
+    found.push_back({"server", "takes no changes: " + text_at(*status, "reason"), "what it says; aiv server restore FILE brings a backup back"});
   }
   if (!status->value("auth", true)) found.push_back({"server", "asks for no key (--no-auth)", "leave --no-auth out"});
   for (const char* resource : {"nodes", "deployments"}) {

@@ -20,6 +20,8 @@ constexpr std::int64_t kAuditKept = 10'000;
 
 std::string audit_key(std::int64_t n) { return fmt::format("{}{:016}", kAuditPrefix, n); }
 
+constexpr net::seconds kStoreProbeEach{2};
+
 bool is_write(const Command& command) {
   return std::holds_alternative<command::SavePlacement>(command) ||
          std::holds_alternative<command::ErasePlacement>(command) ||
@@ -302,6 +304,37 @@ void Cluster::note_committed(const Txn& txn, std::int64_t rev) {
   }
 }
 
+// What the store says of itself by taking a change or not.
+void Cluster::note_writable(const TxnResult& result) {
+  if (result.committed()) {
+    revision_ = std::max(revision_, result.rev);
+    if (read_only_.empty() || !refused_.empty()) return;
+    tell("state.writable", "server/" + options_.server_id, "the state takes changes again");
+    read_only_.clear();
+    state_.frozen_writes = false;
+    return;
+  }
+  if (result.outcome != TxnOutcome::kUnavailable && result.outcome != TxnOutcome::kUnknown) return;
+  const std::string reason = result.reason.empty() ? "the state takes no writes" : result.reason;
+  if (read_only_ != reason) tell("state.read_only", "server/" + options_.server_id, reason);
+  read_only_ = reason;
+  state_.frozen_writes = true;
+}
+
+// Nobody may want a change for hours, and no replica is placed meanwhile: so the store is asked whether it takes one again.
+net::Task<> Cluster::watch_store() {
+  while (!stopping_ && !fenced_) {
+    co_await net::sleep_for(kStoreProbeEach);
+    if (read_only_.empty() || !refused_.empty() || fenced_) continue;
+    Txn nothing;
+    if (leads()) nothing.compares.push_back(Compare::mod_rev_is(kEpochKey, epoch_mod_rev_));
+    const TxnResult result = co_await run_txn(std::move(nothing));
+    const bool leaderless = state_.epoch == 0;
+    note_writable(result);
+    if (result.committed() && leaderless) fenced("the state takes changes again: starting anew to take the lead");
+  }
+}
+
 // The writes at the head of the queue, in one transaction. False when the store did not take them (they stay).
 net::Task<bool> Cluster::write_batch() {
   Txn txn;
@@ -327,20 +360,14 @@ net::Task<bool> Cluster::write_batch() {
     note_committed(sent, result.rev);
     count = std::min(count, commands_.size());  // a fence that fell meanwhile has emptied it
     commands_.erase(commands_.begin(), commands_.begin() + static_cast<std::ptrdiff_t>(count));
-    if (!read_only_.empty() && refused_.empty()) {
-      log_info("state.writable");
-      read_only_.clear();
-      state_.frozen_writes = false;
-    }
+    note_writable(result);
     co_return true;
   }
   if (result.outcome == TxnOutcome::kCompareFailed) {
     fenced("a newer epoch is in the state");
     co_return false;
   }
-  if (read_only_ != result.reason) log_error("state.read_only", {{"reason", result.reason}});
-  read_only_ = result.reason.empty() ? "the state takes no writes" : result.reason;
-  state_.frozen_writes = true;
+  note_writable(result);
   co_return false;
 }
 
@@ -485,10 +512,15 @@ net::Task<Result<std::int64_t>> Cluster::change(Change change) {
       }
       co_return fail(ErrorCode::kConflict, "it was changed meanwhile");
     }
-    case TxnOutcome::kUnknown: co_return fail(ErrorCode::kUnavailable, result.reason, "unknown");
-    case TxnOutcome::kUnavailable: co_return fail(ErrorCode::kUnavailable, result.reason, "none");
+    case TxnOutcome::kUnknown:
+      note_writable(result);
+      co_return fail(ErrorCode::kUnavailable, result.reason, "unknown");
+    case TxnOutcome::kUnavailable:
+      note_writable(result);
+      co_return fail(ErrorCode::kUnavailable, result.reason, "none");
     case TxnOutcome::kInvalid: co_return fail(ErrorCode::kTooLarge, result.reason);
   }
+  note_writable(result);
   note_committed(change.txn, result.rev);
   follow_change(change.txn);
   for (const Event& event : change.events) {

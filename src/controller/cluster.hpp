@@ -76,6 +76,8 @@ class Cluster {
   [[nodiscard]] NodeSettings settings_of(const std::string& node) const;
   // Why no writes are taken now; empty = they are.
   [[nodiscard]] std::string read_only_reason() const;
+  // Runs beside run(): finds out when a store that took no changes (a full disk) takes them again.
+  net::Task<> watch_store();
   [[nodiscard]] bool leads() const { return state_.epoch > 0 && !fenced_; }
   // Records that were refused at load, "KEY: reason".
   [[nodiscard]] const std::vector<std::string>& refused_records() const { return refused_; }
@@ -99,6 +101,7 @@ class Cluster {
   net::Task<bool> write_batch();
   void perform(const Command& command);
   void note_committed(const Txn& txn, std::int64_t rev);
+  void note_writable(const TxnResult& result);
   void follow_change(const Txn& txn);
   void publish_denied();
   net::Task<> read_audit_head();

@@ -84,6 +84,7 @@ class Server {
     net::spawn(executor_, keep_events(), "event file");
     net::spawn(executor_, link_.run(), "gateway link");
     net::spawn(executor_, tick(), "tick");
+    net::spawn(executor_, cluster_.watch_store(), "store watch");
     net::spawn(executor_, remind(), "read-only reminder");
     log_info("controller.serving", {{"socket", options_.data_dir + "/run/controller.sock"}});
   }
