@@ -62,7 +62,7 @@ net::Task<> DevCluster::start() {
 }
 
 net::Task<Result<>> DevCluster::bring_up() {
-  auto faults = net::Http1Server::open(context_.get_executor(), "unix:" + settings_.data + "/run/dev.sock", nullptr,
+  auto faults = net::HttpServer::open(context_.get_executor(), "unix:" + settings_.data + "/run/dev.sock", nullptr,
                                        [this](net::ExchangePtr exchange) { return serve_fault(std::move(exchange)); });
   if (!faults && faults.error().code == ErrorCode::kConflict) {
     co_return fail(ErrorCode::kConflict, "another aiv dev already runs on this data directory", settings_.data);

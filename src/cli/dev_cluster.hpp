@@ -9,8 +9,9 @@
 
 #include "base/json.hpp"
 #include "cli/api_client.hpp"
-#include "net/http1.hpp"
+#include "net/http_server.hpp"
 #include "net/process.hpp"
+#include "net/task_scope.hpp"
 
 namespace aiv::cli {
 
@@ -62,12 +63,13 @@ class DevCluster {
   boost::asio::io_context context_{1};
   std::vector<Node> nodes_;
   net::ProcessPtr server_;
-  std::unique_ptr<net::Http1Server> faults_;
+  std::unique_ptr<net::HttpServer> faults_;
   int public_port_ = 0;
   int link_port_ = 0;
   bool stopping_ = false;
   bool server_killed_on_purpose_ = false;
   int exit_code_ = 0;
+  net::TaskScope tasks_{context_};
 };
 
 }  // namespace aiv::cli

@@ -7,6 +7,7 @@
 #include "cli/commands.hpp"
 #include "cli/dev_cluster.hpp"
 #include "cli/install_paths.hpp"
+#include "net/http1.hpp"
 #include "node/engine_dir.hpp"
 #include "node/software_gpu.hpp"
 

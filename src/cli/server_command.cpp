@@ -13,9 +13,11 @@
 #include "cli/commands.hpp"
 #include "cli/supervise.hpp"
 #include "controller/controller.hpp"
+#include "gateway/cors.hpp"
 #include "gateway/gateway.hpp"
 #include "net/http1.hpp"
 #include "net/pki.hpp"
+#include "net/task_scope.hpp"
 
 namespace aiv::cli {
 namespace {
@@ -32,6 +34,8 @@ struct ServerSettings {
   bool no_auth = false;
   std::string tls_cert;
   std::string tls_key;
+  std::vector<std::string> cors_origins;
+  std::size_t connections_per_address = 1024;
   std::int64_t replace_after_ms = 10'000;
   std::string link_host;
   std::string node_certificate = "7d";
@@ -100,6 +104,8 @@ class Parent {
     std::vector<std::string> out{"gateway-process", "--data", settings_.data, "--listen", listen, "--link-listen", link};
     if (settings_.no_auth) out.emplace_back("--no-auth");
     if (!settings_.tls_cert.empty()) out.insert(out.end(), {"--tls-cert", settings_.tls_cert, "--tls-key", settings_.tls_key});
+    for (const std::string& origin : settings_.cors_origins) out.insert(out.end(), {"--cors-origin", origin});
+    out.insert(out.end(), {"--connections-per-address", std::to_string(settings_.connections_per_address)});
     return out;
   }
   [[nodiscard]] std::vector<std::string> controller_arguments() const {
@@ -186,6 +192,7 @@ class Parent {
   bool ready_ = false;
   bool stopping_ = false;
   int exit_code_ = 0;
+  net::TaskScope tasks_{context_};
 };
 
 int run_server(ServerSettings settings) {
@@ -197,6 +204,10 @@ int run_server(ServerSettings settings) {
   }
   if (settings.tls_cert.empty() != settings.tls_key.empty()) {
     report({ErrorCode::kInvalidArgument, "--tls-cert and --tls-key go together"});
+    return static_cast<int>(ExitCode::kUsage);
+  }
+  if (const auto cors = gateway::Cors::make(settings.cors_origins, !settings.no_auth); !cors) {
+    report(cors.error());
     return static_cast<int>(ExitCode::kUsage);
   }
   std::error_code ignored;
@@ -216,6 +227,8 @@ int run_gateway_process(const ServerSettings& settings) {
   options.public_cert_file = settings.tls_cert;
   options.public_key_file = settings.tls_key;
   options.auth = !settings.no_auth;
+  options.cors_origins = settings.cors_origins;
+  options.connections_per_address = settings.connections_per_address;
   return gateway::run_gateway(std::move(options));
 }
 
@@ -283,6 +296,12 @@ void add_server_command(CLI::App& app, int& exit_code) {
         ->capture_default_str();
     each->add_option("--tls-cert", settings->tls_cert, "Certificate (PEM) for https");
     each->add_option("--tls-key", settings->tls_key, "Its private key (PEM)");
+    each->add_option("--cors-origin", settings->cors_origins,
+                     "A web origin whose pages may use the API, such as https://chat.example.org; may be repeated; '*': any")
+        ->take_all();
+    each->add_option("--connections-per-address", settings->connections_per_address, "Open connections per client address")
+        ->check(CLI::Range(1, 1'000'000))
+        ->capture_default_str();
   }
   for (CLI::App* each : {verb, controller}) {
     each->add_option("--replace-after-ms", settings->replace_after_ms,

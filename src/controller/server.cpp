@@ -14,6 +14,7 @@
 #include "controller/gateway_link.hpp"
 #include "controller/store_sqlite.hpp"
 #include "net/h2.hpp"
+#include "net/task_scope.hpp"
 
 namespace aiv::controller {
 
@@ -246,6 +247,7 @@ int run_controller(const ControllerOptions& options) {
   }
   boost::asio::io_context context(1);
   Server server(context, options, *std::move(store));
+  const net::TaskScope tasks(context);
   net::watch_signals(context, [&server](int signo) {
     if (signo == SIGTERM || signo == SIGINT) server.stop(0);
   });

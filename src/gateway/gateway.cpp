@@ -12,6 +12,7 @@
 #include "gateway/internal_api.hpp"
 #include "gateway/public_api.hpp"
 #include "gateway/server.hpp"
+#include "net/task_scope.hpp"
 
 namespace aiv::gateway {
 namespace {
@@ -40,6 +41,9 @@ Result<> GatewayServer::prepare() {
     return fail(ErrorCode::kRefused, "without authentication only a loopback address may be served; "
                 "use 127.0.0.1, turn authentication on, or say --i-know-this-is-open", o.public_address);
   }
+  auto cors = Cors::make(o.cors_origins, o.auth);
+  if (!cors) return std::unexpected(cors.error());
+  state_.cors = std::move(*cors);
   const std::string& dir = state_.options.data_dir;
   for (const char* part : {"", "/run", "/gateway", "/logs"}) {
     if (auto made = make_directories(dir + part); !made) return made;
@@ -76,7 +80,7 @@ Result<> GatewayServer::listen() {
   const GatewayOptions& o = state_.options;
   net::TlsContextPtr public_tls;
   if (!o.public_cert_file.empty()) {
-    auto made = net::TlsContext::make(true, o.public_cert_file, o.public_key_file, "", false, "http/1.1");
+    auto made = net::TlsContext::make(true, o.public_cert_file, o.public_key_file, "", false, "h2,http/1.1");
     if (!made) return std::unexpected(made.error());
     public_tls = std::move(*made);
   }
@@ -95,9 +99,11 @@ Result<> GatewayServer::listen_rest(net::TlsContextPtr public_tls) {
                                       [this](net::StreamPtr stream) { accept_internal(std::move(stream)); });
   if (!internal) return std::unexpected(internal.error());
   internal_listener_ = std::move(*internal);
-  auto opened = net::Http1Server::open(
+  net::HttpLimits limits;
+  limits.connections_per_address_max = o.connections_per_address;
+  auto opened = net::HttpServer::open(
       state_.executor, o.public_address, std::move(public_tls),
-      [this](net::ExchangePtr exchange) { return public_api_.handle(std::move(exchange)); });
+      [this](net::ExchangePtr exchange) { return public_api_.handle(std::move(exchange)); }, limits);
   if (!opened) return std::unexpected(opened.error());
   public_server_ = std::move(*opened);
   state_.connections = [this] { return public_server_->connections(); };
@@ -159,6 +165,7 @@ int run_gateway(GatewayOptions options) {
   log_init("gateway");
   boost::asio::io_context context(1);
   GatewayServer server(context.get_executor(), std::move(options));
+  const net::TaskScope tasks(context);
   if (auto started = server.start(); !started) return start_failed(started.error());
   int signals = 0;
   struct Ending {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/result.hpp"
 
@@ -23,6 +24,8 @@ struct GatewayOptions {
   std::string public_key_file;
   bool auth = true;                                      // off: loopback only, everybody is admin
   bool open_without_auth = false;                        // auth off on another address all the same
+  std::vector<std::string> cors_origins;                 // pages that may use the API from a browser (cors.hpp)
+  std::size_t connections_per_address = 1024;            // of clients
   bool access_log = true;                                // DIR/logs/access.log, JSON lines without prompts
   std::size_t body_bytes_max = 4 * 1024 * 1024;
   int head_hold_ms = 5'000;                              // a stream's head waits that long for the first event

@@ -105,12 +105,24 @@ void PublicApi::finish_record(Context& context) {
 
 net::Task<> PublicApi::serve(Context& context) {
   const net::RequestHead& head = context.exchange->request();
-  if (!same_origin(head.headers)) {
+  const bool cross_origin = state_.cors.allows(head);
+  if (cross_origin) state_.cors.add_headers(head, context.headers);
+  if (!cross_origin && !same_origin(head.headers)) {
     co_return co_await refuse(context, forbidden("Requests from pages of another origin are not accepted."));
   }
   // Without keys the loopback address is all that protects: a page on the web must not reach it by a name of its own.
   if (!state_.options.auth && !host_is_local(net::header_or(head.headers, "host", ""))) {
     co_return co_await refuse(context, forbidden("Without authentication the server is reached by address or 'localhost' only."));
+  }
+  // Asked by the browser itself, without a key.
+  if (auto preflight = cross_origin ? Cors::preflight(head) : std::nullopt) {
+    context.record.status = preflight->status;
+    for (const net::Header& header : context.headers) preflight->headers.push_back(header);
+    const Result<> started = co_await context.exchange->start(std::move(*preflight));
+    if (!started) co_return;
+    const Result<> ended = co_await context.exchange->finish();
+    static_cast<void>(ended);
+    co_return;
   }
   if (state_.draining && head.path != "/metrics") {
     ApiError error = overloaded("The server is shutting down.", "draining", 5);

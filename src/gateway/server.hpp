@@ -8,7 +8,7 @@
 #include "gateway/public_api.hpp"
 #include "gateway/state.hpp"
 #include "net/h2.hpp"
-#include "net/http1.hpp"
+#include "net/http_server.hpp"
 
 namespace aiv::gateway {
 
@@ -45,7 +45,7 @@ class GatewayServer {
   JoinDoor join_door_;
   std::unique_ptr<net::Listener> link_listener_;
   std::unique_ptr<net::Listener> internal_listener_;
-  std::unique_ptr<net::Http1Server> public_server_;
+  std::unique_ptr<net::HttpServer> public_server_;
 };
 
 }  // namespace aiv::gateway

@@ -7,6 +7,7 @@
 #include "base/hash.hpp"
 #include "gateway/access_log.hpp"
 #include "gateway/controller_client.hpp"
+#include "gateway/cors.hpp"
 #include "gateway/dispatcher.hpp"
 #include "gateway/gateway.hpp"
 #include "gateway/metrics.hpp"
@@ -32,6 +33,7 @@ struct GatewayState {
   AccessLog access_log;
   QuotaBook quotas;
   UsageBook usage;
+  Cors cors;
   bool draining = false;
   // How many controllers listen to the links just now; none: the table may be stale, and is served from all the same.
   int controllers = 0;

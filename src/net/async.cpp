@@ -8,6 +8,7 @@
 #include "base/log.hpp"
 #include "net/asio_wait.hpp"
 #include "net/loop.hpp"
+#include "net/task_scope.hpp"
 
 namespace aiv::net {
 namespace asio = boost::asio;
@@ -68,6 +69,8 @@ void spawn(Executor executor, Task<> task, std::string_view name) {
     asio::post(executor, StartRoot{std::unique_ptr<detail::Root, DestroyRoot>(root)});
   }
 }
+
+TaskScope::~TaskScope() { detail::Loop::of(context_.get_executor()).end_tasks(); }
 
 void detail::TimedWait::enlist() {
   if (signal_ != nullptr) signal_->waiters_.push_back(*this);

@@ -170,7 +170,53 @@ bool host_is_sound(std::string_view host) {
   return true;
 }
 
+std::expected<void, HeadRefusal> check_method(std::string_view method) {
+  if (!is_token(method)) return refuse(400, "the method is not a token");
+  if (method == "TRACE" || method == "CONNECT") return refuse(405, "this method is not served");
+  return {};
+}
+
+// The path and the query of a target in origin form, into `head`, whose method is known.
+std::expected<void, HeadRefusal> split_target(std::string_view target, RequestHead& head) {
+  const auto mark = target.find('?');
+  if (mark != std::string_view::npos) {
+    for (const char c : target.substr(mark + 1)) {
+      const auto byte = static_cast<unsigned char>(c);
+      if (byte <= 0x20 || byte >= 0x7F || c == '#') return refuse(400, "the query holds bytes that must be encoded");
+    }
+    head.query = std::string(target.substr(mark + 1));
+  }
+  if (!target.starts_with('/')) {
+    if (target != "*" || head.method != "OPTIONS") return refuse(400, "the target is not a path");
+    head.path = "*";
+    return {};
+  }
+  auto decoded = decode_path(target.substr(0, mark));
+  if (!decoded) return refuse(400, "the path holds bytes or segments that are not allowed");
+  head.path = std::move(*decoded);
+  return {};
+}
+
 }  // namespace
+
+std::expected<RequestHead, HeadRefusal> check_h2_request(std::string method, std::string_view target,
+                                                         const std::string& authority, Headers headers) {
+  if (auto sound = check_method(method); !sound) return std::unexpected(sound.error());
+  RequestHead head{.method = std::move(method), .path = {}, .query = {}, .headers = std::move(headers)};
+  if (auto split = split_target(target, head); !split) return std::unexpected(split.error());
+  std::size_t hosts = 0;
+  for (const Header& header : head.headers) {
+    if (!all_are(header.value, kValueChar)) return refuse(400, "a header field holds a control character");
+    if (header.name != "host") continue;
+    if (++hosts > 1) return refuse(400, "Host stands twice");
+    if (!authority.empty() && header.value != authority) return refuse(400, ":authority and Host differ");
+    if (!host_is_sound(header.value)) return refuse(400, "Host is not an authority");
+  }
+  if (hosts == 0 && authority.empty()) return refuse(400, "Host is missing");
+  if (!host_is_sound(authority)) return refuse(400, "Host is not an authority");
+  if (hosts == 0) head.headers.push_back({"host", authority});
+  return head;
+}
 
 std::size_t find_head_end(std::string_view raw) {
   for (std::size_t at = raw.find('\n'); at != std::string_view::npos; at = raw.find('\n', at + 1)) {
@@ -194,7 +240,7 @@ std::expected<Http1Request, HeadRefusal> parse_request_head(std::string_view raw
   const std::string_view target = line->substr(first + 1, last - first - 1);
   const std::string_view version = line->substr(last + 1);
   if (method == "PRI") return refuse(400, "HTTP/2 is not spoken on this port");
-  if (!is_token(method)) return refuse(400, "the method is not a token");
+  if (auto sound = check_method(method); !sound) return std::unexpected(sound.error());
   Http1Request out;
   if (version == "HTTP/1.0") {
     out.http10 = true;
@@ -202,7 +248,6 @@ std::expected<Http1Request, HeadRefusal> parse_request_head(std::string_view raw
     return refuse(version.starts_with("HTTP/") ? 505 : 400, "the HTTP version is not 1.1 or 1.0");
   }
   out.head.method = std::string(method);
-  if (method == "TRACE" || method == "CONNECT") return refuse(405, "this method is not served");
 
   auto fields = parse_fields(raw, header_count_max);
   if (!fields) return std::unexpected(fields.error());
@@ -225,22 +270,7 @@ std::expected<Http1Request, HeadRefusal> parse_request_head(std::string_view raw
     if (host == nullptr || authority.substr(0, slash) != host->value) return refuse(400, "target and Host differ");
     path = slash == std::string_view::npos ? std::string_view("/") : authority.substr(slash);
   }
-  const auto mark = path.find('?');
-  if (mark != std::string_view::npos) {
-    for (const char c : path.substr(mark + 1)) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (byte <= 0x20 || byte >= 0x7F || c == '#') return refuse(400, "the query holds bytes that must be encoded");
-    }
-    out.head.query = std::string(path.substr(mark + 1));
-  }
-  if (!path.starts_with('/')) {
-    if (path != "*" || method != "OPTIONS") return refuse(400, "the target is not a path");
-    out.head.path = "*";
-  } else {
-    auto decoded = decode_path(path.substr(0, mark));
-    if (!decoded) return refuse(400, "the path holds bytes or segments that are not allowed");
-    out.head.path = std::move(*decoded);
-  }
+  if (auto split = split_target(path, out.head); !split) return std::unexpected(split.error());
 
   const auto body = framing_of(out.head.headers, out.http10);
   if (!body) return std::unexpected(body.error());

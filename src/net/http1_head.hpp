@@ -1,4 +1,4 @@
-// The heads of HTTP/1.1 messages, strictly: one pass over the raw bytes that refuses everything two parsers could
+// The heads of HTTP messages, strictly: one pass over the raw bytes that refuses everything two parsers could
 // read differently (docs/decisions/0004-own-http1-head.md). Pure: no sockets.
 #pragma once
 #include <cstdint>
@@ -39,6 +39,10 @@ bool is_field_value(std::string_view text);
 // before the colon, control or 8-bit bytes, repeated or mixed Content-Length and Transfer-Encoding, any coding but
 // exactly "chunked", TE on HTTP/1.0, no or two Hosts, path tricks ("..", %2f, %00) are refused.
 std::expected<Http1Request, HeadRefusal> parse_request_head(std::string_view raw, std::size_t header_count_max);
+
+// What HTTP/2 says in pseudo fields, held to the same rules; `authority` becomes the Host field.
+std::expected<RequestHead, HeadRefusal> check_h2_request(std::string method, std::string_view target,
+                                                         const std::string& authority, Headers headers);
 
 struct Http1Response {
   ResponseHead head;

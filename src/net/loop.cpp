@@ -160,7 +160,7 @@ void Loop::after_root() {
   work_.reset();
 }
 
-void Loop::shutdown() {
+void Loop::end_tasks() {
   down_ = true;
   {
     std::unique_lock lock(blocking_->mutex);

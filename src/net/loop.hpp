@@ -28,6 +28,8 @@ class Loop final : public boost::asio::execution_context::service {
   // `waiter` goes on at this loop's next turn.
   void wake(Waiter& waiter);
   void add_deadline(TimedWait& wait);
+  // Destroys all chains with their frames; nothing is resumed or started on this loop any more.
+  void end_tasks();
   void after_root();
 
   // Work on other threads, which must end before frames that it refers to are destroyed.
@@ -43,7 +45,7 @@ class Loop final : public boost::asio::execution_context::service {
   struct ByDeadline {
     bool operator()(const TimedWait& a, const TimedWait& b) const { return a.deadline < b.deadline; }
   };
-  void shutdown() override;
+  void shutdown() override { end_tasks(); }
   void schedule();
   void turn();
   void arm();

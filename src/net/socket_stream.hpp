@@ -76,6 +76,11 @@ class SocketStream final : public ByteStream {
     }
     co_return Result<>{};
   }
+  Task<> end_output() override {
+    error_code ignored;
+    socket_.shutdown(asio::socket_base::shutdown_send, ignored);
+    co_return;
+  }
   void close() override { shut<Protocol>(socket_); }
   [[nodiscard]] std::string peer() const override { return peer_; }
   [[nodiscard]] std::vector<std::string> peer_identities() const override { return {}; }

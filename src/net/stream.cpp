@@ -78,11 +78,11 @@ std::string name_of(const SocketOf<Tcp>& socket) {
   return error ? "tcp" : fmt::format("{}:{}", endpoint.address().to_string(), endpoint.port());
 }
 
-void tune(SocketOf<Tcp>& socket) {
+void tune(SocketOf<Tcp>& socket, Clock::duration silence_max) {
   error_code ignored;
   socket.set_option(Tcp::no_delay(true), ignored);
-  // Half-open links (a pulled cable) end after 3 s with unacknowledged data, not after 15 minutes.
-  const unsigned int user_timeout_ms = 3000;
+  const auto user_timeout_ms =
+      static_cast<unsigned int>(std::chrono::duration_cast<milliseconds>(silence_max).count());
   ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof user_timeout_ms);
 }
 
@@ -165,7 +165,7 @@ Task<Result<StreamPtr>> dial(std::string address, TlsContextPtr tls, Clock::dura
   SocketOf<Tcp> socket(executor);
   const Result<> done = co_await connect_any<Tcp>(socket, std::move(endpoints), timeout, address);
   if (!done) co_return std::unexpected(done.error());
-  tune(socket);
+  tune(socket, kPeerSilenceMax);
   std::string peer = name_of(socket);
   if (tls) co_return co_await shake_hands(std::move(socket), std::move(tls), std::move(peer), false);
   co_return std::make_unique<SocketStream<Tcp>>(std::move(socket), std::move(peer));
@@ -183,6 +183,7 @@ class ListenerOf final : public Listener {
     TlsContextPtr tls;
     AcceptHandler handler;
     std::size_t handshakes = 0;
+    Clock::duration silence_max = kPeerSilenceMax;
   };
 
   explicit ListenerOf(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
@@ -220,7 +221,7 @@ class ListenerOf final : public Listener {
         continue;
       }
       if constexpr (std::is_same_v<Protocol, Tcp>) {
-        tune(socket);
+        tune(socket, shared->silence_max);
         if (shared->tls) {
           if (shared->handshakes >= kHandshakeLimit) continue;
           ++shared->handshakes;
@@ -276,11 +277,12 @@ Result<std::unique_ptr<Listener>> listen_unix(Executor executor, const std::stri
 }  // namespace
 
 Result<std::unique_ptr<Listener>> Listener::open(Executor executor, const std::string& address, TlsContextPtr tls,
-                                                 AcceptHandler handler) {
+                                                 AcceptHandler handler, Clock::duration silence_max) {
   const Result<Address> parsed = parse_address(address);
   if (!parsed) return std::unexpected(parsed.error());
   if (parsed->unix_socket) return listen_unix(executor, parsed->path, std::move(handler));
   auto shared = std::make_shared<ListenerOf<Tcp>::Shared>(executor, std::move(tls), std::move(handler));
+  shared->silence_max = silence_max;
   error_code error;
   const auto ip = asio::ip::make_address(parsed->host == "localhost" ? "127.0.0.1" : parsed->host, error);
   if (error) return fail(ErrorCode::kInvalidArgument, "listen on a literal address, such as 127.0.0.1", address);

@@ -20,6 +20,8 @@ class ByteStream {
   // while it waits, so an idle connection costs no buffer.
   virtual Task<Result<bool>> read_more(std::string& out) = 0;
   virtual Task<Result<>> write_all(std::string_view bytes) = 0;
+  // Tells the peer that nothing follows what was written. It can still be read from, until it closes its side too.
+  virtual Task<> end_output() = 0;
   virtual void close() = 0;
   [[nodiscard]] virtual std::string peer() const = 0;
   // Subject alternative URIs of the verified peer certificate; empty without one.
@@ -31,7 +33,8 @@ class ByteStream {
 };
 using StreamPtr = std::unique_ptr<ByteStream>;
 
-// A TLS 1.3 context with our certificate, verifying the peer against `ca_file`, ALPN `alpn` (may be empty).
+// A TLS 1.3 context with our certificate, verifying the peer against `ca_file`, ALPN `alpn`: protocols separated by
+// commas, the one we like best first; may be empty. Without `ca_file`, TLS 1.2 will do.
 class TlsContext {
  public:
   static Result<std::shared_ptr<TlsContext>> make(bool server, const std::string& cert_file, const std::string& key_file,
@@ -51,7 +54,7 @@ class TlsContext {
   static int choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* length, const unsigned char* offered,
                              unsigned int offered_length, void* self);
   SSL_CTX* context_ = nullptr;
-  std::string alpn_;
+  std::vector<std::string> alpn_;
   std::string anonymous_alpn_;
   std::string pin_;
 };
@@ -60,14 +63,18 @@ using TlsContextPtr = std::shared_ptr<TlsContext>;
 // "tcp:HOST:PORT" or "unix:PATH". TLS when `tls` is set. Nagle off, TCP_USER_TIMEOUT 3 s on TCP.
 Task<Result<StreamPtr>> dial(std::string address, TlsContextPtr tls, Clock::duration timeout);
 
+// Half-open links (a pulled cable) end after so long with unacknowledged data, not after 15 minutes.
+inline constexpr Clock::duration kPeerSilenceMax = seconds(3);
+
 using AcceptHandler = std::function<void(StreamPtr)>;
 
 // Listens until destroyed. A Unix path is created 0600 (an existing socket that nobody serves is replaced).
 // The handshake, where TLS is set, is done before the handler sees the stream, at most `kHandshakeLimit` at once.
 class Listener {
  public:
+  // `silence_max`: how long a TCP peer may leave what was sent unacknowledged, or its window shut.
   static Result<std::unique_ptr<Listener>> open(Executor executor, const std::string& address, TlsContextPtr tls,
-                                                AcceptHandler handler);
+                                                AcceptHandler handler, Clock::duration silence_max = kPeerSilenceMax);
   virtual ~Listener() = default;
   [[nodiscard]] virtual int port() const = 0;  // 0 for a Unix socket
   virtual void close() = 0;

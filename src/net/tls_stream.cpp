@@ -118,6 +118,15 @@ class TlsStream final : public ByteStream {
     co_return co_await flush();
   }
 
+  Task<> end_output() override {
+    ERR_clear_error();
+    SSL_shutdown(ssl_);
+    while (flushing_) co_await flushed_.wait();
+    const Result<> sent = co_await flush();
+    error_code ignored;
+    if (sent) socket_.shutdown(asio::socket_base::shutdown_send, ignored);
+  }
+
   void close() override { shut<Tcp>(socket_); }
   [[nodiscard]] std::string peer() const override { return peer_; }
   [[nodiscard]] std::vector<std::string> peer_identities() const override { return uri_names(ssl_); }
@@ -239,7 +248,15 @@ Result<std::shared_ptr<TlsContext>> TlsContext::make(bool server, const std::str
                                                      const std::string& key_file, const std::string& ca_file,
                                                      bool require_peer_certificate, std::string alpn) {
   auto out = std::make_shared<TlsContext>();
-  out->alpn_ = std::move(alpn);
+  std::string wire;  // RFC 7301 3.1: each name with its length before it
+  while (!alpn.empty()) {
+    const std::size_t comma = alpn.find(',');
+    const std::string name = alpn.substr(0, comma);
+    AIV_ASSERT(!name.empty() && name.size() < 256);
+    wire += static_cast<char>(name.size()) + name;
+    out->alpn_.push_back(name);
+    alpn.erase(0, comma == std::string::npos ? alpn.size() : comma + 1);
+  }
   SSL_CTX* context = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
   AIV_ASSERT(context != nullptr);
   out->context_ = context;
@@ -260,8 +277,7 @@ Result<std::shared_ptr<TlsContext>> TlsContext::make(bool server, const std::str
   if (require_peer_certificate) {
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   }
-  if (!out->alpn_.empty()) {
-    const std::string wire = static_cast<char>(out->alpn_.size()) + out->alpn_;
+  if (!wire.empty()) {
     SSL_CTX_set_alpn_protos(context, reinterpret_cast<const unsigned char*>(wire.data()),
                             static_cast<unsigned int>(wire.size()));
     if (server) SSL_CTX_set_alpn_select_cb(context, &TlsContext::choose_protocol, out.get());
@@ -272,15 +288,22 @@ Result<std::shared_ptr<TlsContext>> TlsContext::make(bool server, const std::str
 int TlsContext::choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* length,
                                 const unsigned char* offered, unsigned int offered_length, void* self) {
   const auto* context = static_cast<TlsContext*>(self);
-  for (unsigned int i = 0; i + 1 <= offered_length; i += 1U + offered[i]) {
-    if (i + 1U + offered[i] > offered_length) break;
-    const std::string_view protocol(reinterpret_cast<const char*>(offered + i + 1), offered[i]);
-    const bool anonymous = !context->anonymous_alpn_.empty() && protocol == context->anonymous_alpn_;
-    if (protocol != context->alpn_ && !anonymous) continue;
+  const auto choose = [&](std::string_view name) {
+    for (unsigned int i = 0; i + 1 <= offered_length; i += 1U + offered[i]) {
+      if (i + 1U + offered[i] > offered_length) break;
+      if (std::string_view(reinterpret_cast<const char*>(offered + i + 1), offered[i]) != name) continue;
+      *chosen = offered + i + 1;
+      *length = offered[i];
+      return true;
+    }
+    return false;
+  };
+  for (const std::string& ours : context->alpn_) {
+    if (choose(ours)) return SSL_TLSEXT_ERR_OK;
+  }
+  if (!context->anonymous_alpn_.empty() && choose(context->anonymous_alpn_)) {
     // Decided here because TLS 1.3 asks for the client's certificate only after this.
-    if (anonymous) SSL_set_verify(ssl, SSL_VERIFY_NONE, nullptr);
-    *chosen = offered + i + 1;
-    *length = offered[i];
+    SSL_set_verify(ssl, SSL_VERIFY_NONE, nullptr);
     return SSL_TLSEXT_ERR_OK;
   }
   return SSL_TLSEXT_ERR_ALERT_FATAL;

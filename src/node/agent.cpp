@@ -11,6 +11,7 @@
 #include "net/h2.hpp"
 #include "net/pki.hpp"
 #include "net/process.hpp"
+#include "net/task_scope.hpp"
 #include "node/desired_store.hpp"
 #include "node/device_book.hpp"
 #include "node/engine_dir.hpp"
@@ -448,6 +449,7 @@ int run_agent(AgentOptions options) {
   int exit_code = static_cast<int>(ExitCode::kFailure);
   {
     Agent agent(context, std::move(options));
+    const net::TaskScope tasks(context);
     net::watch_signals(context, [&agent](int signo) { agent.on_signal(signo); });
     // Ends the context in every case, so that a failed start does not hang.
     struct Main {

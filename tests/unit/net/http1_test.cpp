@@ -1,5 +1,6 @@
 #include "net/http1.hpp"
 
+#include "net/http_server.hpp"
 #include "support.hpp"
 
 namespace aiv::net {
@@ -10,10 +11,14 @@ using test::soon;
 
 // g++ 12 cannot compile initializer lists inside co_await expressions, hence the named values.
 const ResponseHead kOk{200, {}};
+const Headers kClose{{"connection", "close"}};
 const ResponseHead kText{200, {{"content-type", "text/plain"}}};
-RequestHead request(std::string method, std::string path) { return {std::move(method), std::move(path), "", {}}; }
+RequestHead request(std::string method, std::string path) {
+  return {std::move(method), std::move(path), "", {}};
+}
 
-// Echoes the body; "/stream" answers in three writes; "/cut" breaks off; "/wait" waits for the client to leave.
+// Echoes the body; "/stream" answers in three writes; "/cut" breaks off; "/wait" waits for the client to
+// leave.
 Task<> echo(ExchangePtr exchange, bool* left, Executor executor) {
   const std::string path = exchange->request().path;
   if (path == "/stream" || path == "/cut") {
@@ -36,6 +41,14 @@ Task<> echo(ExchangePtr exchange, bool* left, Executor executor) {
     co_return;
   }
   if (path == "/silent") co_return;
+  if (path == "/refuse") {
+    co_await exchange->respond_json(413, "{}", kClose);
+    co_return;
+  }
+  if (path == "/large") {
+    co_await exchange->respond(kOk, std::string(24'000'000, 'x'));
+    co_return;
+  }
   const auto body = co_await exchange->read_body(1000);
   if (!body) {
     co_await exchange->respond_json(body.error().code == ErrorCode::kTooLarge ? 413 : 400, "{}");
@@ -45,22 +58,24 @@ Task<> echo(ExchangePtr exchange, bool* left, Executor executor) {
 }
 
 struct Fixture {
-  explicit Fixture(Executor executor, Http1Limits limits = {}) {
-    auto opened = Http1Server::open(
+  explicit Fixture(Executor executor, HttpLimits limits = {}) {
+    auto opened = HttpServer::open(
         executor, "tcp:127.0.0.1:0", nullptr,
-        [this, executor](ExchangePtr exchange) { return echo(std::move(exchange), &left, executor); }, limits);
+        [this, executor](ExchangePtr exchange) { return echo(std::move(exchange), &left, executor); },
+        limits);
     EXPECT_TRUE(opened) << opened.error().message();
     server = std::move(*opened);
     address = "tcp:127.0.0.1:" + std::to_string(server->port());
     client = make_http1_client(address, true);
   }
   bool left = false;
-  std::unique_ptr<Http1Server> server;
+  std::unique_ptr<HttpServer> server;
   std::string address;
   std::shared_ptr<HttpClient> client;
 };
 
-Task<std::string> fetch(std::shared_ptr<HttpClient> client, std::string method, std::string path, std::string body) {
+Task<std::string> fetch(std::shared_ptr<HttpClient> client, std::string method, std::string path,
+                        std::string body) {
   auto exchange = co_await client->open(request(method, path), std::move(body));
   if (!exchange) co_return "open: " + exchange.error().reason;
   const auto head = co_await (*exchange)->head(soon());
@@ -126,12 +141,14 @@ TEST(Http1, PipelinedAndMalformedBytes) {
   run([](Executor executor) -> Task<> {
     Fixture f(executor);
     const std::string two = co_await raw(
-        f.address, "GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        f.address,
+        "GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     EXPECT_NE(two.find("connection: close"), std::string::npos);
     EXPECT_EQ(std::count(two.begin(), two.end(), 'G'), 2) << two;
     // What stands behind a refused request is not read.
-    const std::string smuggled = co_await raw(
-        f.address, "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+    const std::string smuggled = co_await raw(f.address,
+                                              "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+                                              "xchunked\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n");
     EXPECT_TRUE(smuggled.starts_with("HTTP/1.1 501"));
     EXPECT_EQ(smuggled.find("200 OK"), std::string::npos);
     const std::string hello = co_await raw(f.address, "\x16\x03\x01\x02");
@@ -154,10 +171,91 @@ TEST(Http1, AChunkedBodyAndAnExpectationAreHonoured) {
 
 TEST(Http1, ASlowHeadIsAnswered408) {
   run([](Executor executor) -> Task<> {
-    Http1Limits limits;
+    HttpLimits limits;
     limits.head_time_max = milliseconds(100);
     Fixture f(executor, limits);
     EXPECT_TRUE((co_await raw(f.address, "GET / HT")).starts_with("HTTP/1.1 408"));
+  });
+}
+
+TEST(Http1, ARefusalReachesAClientThatIsStillSendingItsBody) {
+  run([](Executor executor) -> Task<> {
+    Fixture f(executor);
+    const std::string head = "POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n";
+    // All of it is written before anything is read: a reset would take the answer out of the client's hands.
+    const std::string answer = co_await raw(f.address, head + std::string(9'000'000, 'a'));
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 413")) << answer.substr(0, 100);
+    EXPECT_EQ(answer.find("connection: close"), answer.rfind("connection: close"));
+    const std::string flood = co_await raw(f.address, "GET / HTTP/1.1\r\nX: " + std::string(3'000'000, 'a'));
+    EXPECT_TRUE(flood.starts_with("HTTP/1.1 431")) << flood.substr(0, 100);
+  });
+}
+
+TEST(Http1, WhoNeverStopsSendingIsCutOffAllTheSame) {
+  run([](Executor executor) -> Task<> {
+    HttpLimits limits;
+    limits.linger_max = milliseconds(200);
+    Fixture f(executor, limits);
+    auto stream = co_await dial(f.address, nullptr, seconds(5));
+    co_await (*stream)->write_all("POST /refuse HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    Result<> sent;
+    const auto end = soon();
+    while (sent && Clock::now() < end) {
+      co_await sleep_for(milliseconds(1));
+      sent = co_await (*stream)->write_all("1000\r\n" + std::string(0x1000, 'a') + "\r\n");
+    }
+    EXPECT_FALSE(sent);
+    EXPECT_EQ(f.server->connections(), 0U);
+  });
+}
+
+TEST(Http1, AReaderWhoPausesGetsTheRestAndOneWhoTakesNothingIsCut) {
+  run([](Executor executor) -> Task<> {
+    Fixture f(executor);
+    auto stream = co_await dial(f.address, nullptr, seconds(5));
+    co_await (*stream)->write_all("GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    // More than the 3 s after which a link between machines counts as broken.
+    co_await sleep_for(milliseconds(5500));
+    std::string answer;
+    for (bool more = true; more;) {
+      const auto read = co_await (*stream)->read_more(answer);
+      more = read && *read;
+    }
+    EXPECT_GT(answer.size(), 24'000'000U);
+
+    HttpLimits limits;
+    limits.write_stall_max = milliseconds(100);
+    Fixture strict(executor, limits);
+    auto stalled = co_await dial(strict.address, nullptr, seconds(5));
+    co_await (*stalled)->write_all("GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+    for (int i = 0; i < 2500 && strict.server->connections() == 0; ++i) co_await sleep_for(milliseconds(2));
+    for (int i = 0; i < 2500 && strict.server->connections() > 0; ++i) co_await sleep_for(milliseconds(2));
+    EXPECT_EQ(strict.server->connections(), 0U);
+  });
+}
+
+TEST(Http1, OneAddressHasSoManyConnectionsAndIsToldSo) {
+  run([](Executor executor) -> Task<> {
+    HttpLimits limits;
+    limits.connections_per_address_max = 2;
+    Fixture f(executor, limits);
+    {
+      auto one = co_await dial(f.address, nullptr, seconds(5));
+      auto two = co_await dial(f.address, nullptr, seconds(5));
+      for (int i = 0; i < 2500 && f.server->connections() < 2; ++i) co_await sleep_for(milliseconds(2));
+      auto three = co_await dial(f.address, nullptr, seconds(5));
+      std::string answer;
+      for (bool more = true; more;) {
+        const auto read = co_await (*three)->read_more(answer);
+        more = read && *read;
+      }
+      EXPECT_TRUE(answer.starts_with("HTTP/1.1 503")) << answer;
+      const std::size_t body = answer.find("\r\n\r\n") + 4;
+      EXPECT_NE(answer.find("content-length: " + std::to_string(answer.size() - body)), std::string::npos)
+          << answer;
+    }
+    for (int i = 0; i < 2500 && f.server->connections() > 0; ++i) co_await sleep_for(milliseconds(2));
+    EXPECT_EQ(co_await fetch(f.client, "POST", "/x", "again"), "200 POST again");
   });
 }
 

@@ -1,49 +1,74 @@
+// The server's end of one HTTP/1.1 connection.
 #include <fmt/format.h>
 
 #include <array>
 #include <charconv>
-#include <list>
-#include <map>
 
 #include "base/log.hpp"
-#include "net/http1.hpp"
 #include "net/http1_head.hpp"
+#include "net/served_connection.hpp"
 
 namespace aiv::net {
 namespace {
 
-constexpr std::size_t kInputMax = 64 * 1024;        // bytes read ahead of what the exchange takes
-constexpr std::size_t kDiscardMax = 256 * 1024;     // of a body that the handler left unread
-constexpr auto kSweepPeriod = seconds(1);
+constexpr std::size_t kInputMax = 64 * 1024;     // bytes read ahead of what the exchange takes
+constexpr std::size_t kChunkFrameMax = 20;          // 16 digits and two line ends
+constexpr std::size_t kDiscardMax = 256 * 1024;  // of a body that the handler left unread
 
 std::string_view reason_phrase(int status) {
   switch (status) {
-    case 100: return "Continue";
-    case 200: return "OK";
-    case 201: return "Created";
-    case 202: return "Accepted";
-    case 204: return "No Content";
-    case 304: return "Not Modified";
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 408: return "Request Timeout";
-    case 409: return "Conflict";
-    case 413: return "Content Too Large";
-    case 415: return "Unsupported Media Type";
-    case 417: return "Expectation Failed";
-    case 422: return "Unprocessable Content";
-    case 429: return "Too Many Requests";
-    case 431: return "Request Header Fields Too Large";
-    case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
-    case 502: return "Bad Gateway";
-    case 503: return "Service Unavailable";
-    case 504: return "Gateway Timeout";
-    case 505: return "HTTP Version Not Supported";
-    default: return "Status";
+    case 100:
+      return "Continue";
+    case 200:
+      return "OK";
+    case 201:
+      return "Created";
+    case 202:
+      return "Accepted";
+    case 204:
+      return "No Content";
+    case 304:
+      return "Not Modified";
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 409:
+      return "Conflict";
+    case 413:
+      return "Content Too Large";
+    case 415:
+      return "Unsupported Media Type";
+    case 417:
+      return "Expectation Failed";
+    case 422:
+      return "Unprocessable Content";
+    case 429:
+      return "Too Many Requests";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
+    case 502:
+      return "Bad Gateway";
+    case 503:
+      return "Service Unavailable";
+    case 504:
+      return "Gateway Timeout";
+    case 505:
+      return "HTTP Version Not Supported";
+    default:
+      return "Status";
   }
 }
 
@@ -53,24 +78,17 @@ void append_number(std::string& out, std::uint64_t value, int base = 10) {
   out.append(digits.data(), end);
 }
 
-struct ServerState;
-
 // One connection: a pump that reads ahead (and so notices that the peer left), and a loop of exchanges.
-class Connection final : public std::enable_shared_from_this<Connection> {
+class Connection final : public detail::ServedConnection, public std::enable_shared_from_this<Connection> {
  public:
-  Connection(StreamPtr stream, std::shared_ptr<ServerState> server, Executor executor)
-      : stream_(std::move(stream)), server_(std::move(server)), arrived_(executor), room_(executor) {}
+  Connection(StreamPtr stream, detail::ServerTermsPtr terms)
+      : stream_(std::move(stream)), terms_(std::move(terms)) {}
 
-  Task<> serve();
-  Task<> pump();
-  void sweep(Clock::time_point now);
-  void kill() {
+  Task<> serve() override;
+  void sweep(Clock::time_point now) override;
+  void kill() override {
     gone_ = true;
     stream_->close();
-  }
-  [[nodiscard]] std::string address() const {
-    const std::string peer = stream_->peer();
-    return peer.substr(0, peer.rfind(':'));
   }
 
  private:
@@ -80,15 +98,16 @@ class Connection final : public std::enable_shared_from_this<Connection> {
     phase_ = phase;
     since_ = Clock::now();
   }
+  Task<> pump();
   Task<bool> read_head(Http1Request& request);
   Task<> refuse(int status, std::string reason);
   Task<bool> exchange(Http1Request request);
   Task<Result<>> send(std::string_view bytes);
+  Task<> linger();
 
   StreamPtr stream_;
-  std::shared_ptr<ServerState> server_;
+  detail::ServerTermsPtr terms_;
   std::string in_;
-  std::string out_;
   bool eof_ = false;   // the peer closed its side
   bool gone_ = false;  // nobody is there any more
   bool timed_out_ = false;
@@ -99,14 +118,6 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   std::function<void()> on_gone_;
 };
 using ConnectionPtr = std::shared_ptr<Connection>;
-
-struct ServerState {
-  Http1Limits limits;
-  Handler handler;
-  bool draining = false;
-  std::map<Connection*, std::weak_ptr<Connection>> connections;
-  std::map<std::string, std::size_t> per_address;
-};
 
 class Exchange final : public ServerExchange {
  public:
@@ -178,7 +189,8 @@ Task<Result<bool>> Exchange::read_some(std::string& out) {
       co_return true;
     }
     if (c.timed_out_) co_return fail(ErrorCode::kTimeout, "the body did not arrive in time");
-    if (c.eof_ || c.gone_) co_return fail(ErrorCode::kCancelled, "the client left before the body was complete");
+    if (c.eof_ || c.gone_)
+      co_return fail(ErrorCode::kCancelled, "the client left before the body was complete");
     if (request_.expects_continue && !continued_) {
       continued_ = true;
       const Result<> sent = co_await c.send("HTTP/1.1 100 Continue\r\n\r\n");
@@ -202,8 +214,14 @@ Task<Result<>> Exchange::start(ResponseHead head) {
   head_ += "\r\n";
   bool has_length = false;
   for (const Header& header : head.headers) {
-    // A value with CR, LF or NUL would end the head early (response splitting): it is our own fault, so it is dropped.
+    // A value with CR, LF or NUL would end the head early (response splitting): it is our own fault, so it is
+    // dropped.
     if (!is_field_value(header.value)) continue;
+    if (header.name == "connection") {
+      // The handler ends the connection; what is said of it stands below, once.
+      if (header.value == "close") keep_alive_ = false;
+      continue;
+    }
     has_length = has_length || header.name == "content-length";
     head_ += header.name;
     head_ += ": ";
@@ -218,7 +236,7 @@ Task<Result<>> Exchange::start(ResponseHead head) {
       head_ += "transfer-encoding: chunked\r\n";
     }
   }
-  if (connection_->server_->draining) keep_alive_ = false;
+  if (connection_->terms_->draining) keep_alive_ = false;
   // More of the body to come than is worth throwing away: the connection will end, so the answer says so.
   if (request_.body.kind == BodyFraming::Kind::kLength && left_ > kDiscardMax) keep_alive_ = false;
   if (!keep_alive()) {
@@ -235,6 +253,7 @@ Task<Result<>> Exchange::write(std::string_view bytes) {
   if (connection_->gone_) co_return fail(ErrorCode::kCancelled, "the client left");
   if (bodiless_) bytes = {};
   std::string framed = std::exchange(head_, {});
+  framed.reserve(framed.size() + bytes.size() + kChunkFrameMax);
   if (chunked_ && !bytes.empty()) {
     append_number(framed, bytes.size(), 16);
     framed += "\r\n";
@@ -291,11 +310,11 @@ Task<> Connection::pump() {
 }
 
 void Connection::sweep(Clock::time_point now) {
-  const Http1Limits& limits = server_->limits;
+  const HttpLimits& limits = terms_->limits;
   const auto spent = now - since_;
   switch (phase_) {
     case Phase::kIdle:
-      if (spent > limits.idle_time_max || server_->draining) kill();
+      if (spent > limits.idle_time_max || terms_->draining) kill();
       break;
     case Phase::kHead:
     case Phase::kBody:
@@ -311,18 +330,21 @@ void Connection::sweep(Clock::time_point now) {
         if (auto callback = std::exchange(on_gone_, nullptr)) callback();
       }
       break;
-    case Phase::kHandling: break;
+    case Phase::kHandling:
+      break;
   }
 }
 
 Task<> Connection::refuse(int status, std::string reason) {
-  const std::string code = status == 413 ? "request_too_large" : status == 431 ? "headers_too_large" : "bad_request";
+  const std::string code = status == 413   ? "request_too_large"
+                           : status == 431 ? "headers_too_large"
+                                           : "bad_request";
   const std::string body =
-      fmt::format(R"({{"error":{{"message":"{}","type":"invalid_request_error","param":null,"code":"{}"}}}})", reason,
-                  status == 408 ? "request_timeout" : code);
+      fmt::format(R"({{"error":{{"message":"{}","type":"invalid_request_error","param":null,"code":"{}"}}}})",
+                  reason, status == 408 ? "request_timeout" : code);
   const std::string answer = fmt::format(
-      "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}", status,
-      reason_phrase(status), body.size(), body);
+      "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
+      status, reason_phrase(status), body.size(), body);
   co_await send(answer);
 }
 
@@ -336,12 +358,12 @@ Task<bool> Connection::read_head(Http1Request& request) {
     if (!in_.empty() && phase_ == Phase::kIdle) enter(Phase::kHead);
     const std::size_t end = find_head_end(in_);
     const std::size_t size = end == std::string::npos ? in_.size() : end;
-    if (size > server_->limits.head_bytes_max) {
+    if (size > terms_->limits.head_bytes_max) {
       co_await refuse(431, "the head is larger than the limit");
       co_return false;
     }
     if (end != std::string::npos) {
-      auto parsed = parse_request_head(std::string_view(in_).substr(0, end), server_->limits.header_count_max);
+      auto parsed = parse_request_head(std::string_view(in_).substr(0, end), terms_->limits.header_count_max);
       in_.erase(0, end);
       room_.notify();
       if (!parsed) {
@@ -371,12 +393,13 @@ Task<bool> Connection::exchange(Http1Request request) {
   auto exchange = std::make_shared<Exchange>(shared_from_this(), std::move(request));
   std::string failure;
   try {
-    co_await server_->handler(exchange);
+    co_await terms_->handler(exchange);
   } catch (const std::exception& error) {
     failure = error.what();
   }
   on_gone_ = nullptr;
-  if (!failure.empty()) log_error("request.failed", {{"reason", failure}, {"path", exchange->request().path}});
+  if (!failure.empty())
+    log_error("request.failed", {{"reason", failure}, {"path", exchange->request().path}});
   if (gone_) co_return false;
   if (!exchange->started()) {
     co_await refuse(500, "the request was not answered");
@@ -409,81 +432,37 @@ Task<> Connection::serve() {
     if (!complete) break;
     const bool go_on = co_await exchange(std::move(request));
     if (!go_on) break;
-    if (server_->draining) break;
+    if (terms_->draining) break;
   }
+  if (!gone_ && !eof_) co_await linger();
   kill();
   room_.notify();
   arrived_.notify();
-  server_->connections.erase(this);
-  const auto it = server_->per_address.find(address());
-  if (it != server_->per_address.end() && --it->second == 0) server_->per_address.erase(it);
 }
 
-// ---- server ----------------------------------------------------------------------------------------------
-
-class Server final : public Http1Server {
- public:
-  Server(std::shared_ptr<ServerState> state, std::unique_ptr<Listener> listener)
-      : state_(std::move(state)), listener_(std::move(listener)) {}
-  ~Server() override {
-    listener_->close();
-    state_->draining = true;
-    const auto connections = state_->connections;
-    for (const auto& [key, weak] : connections) {
-      if (const ConnectionPtr connection = weak.lock()) connection->kill();
-    }
+// Whoever closes while bytes of the peer are unread, or still on their way, resets the connection, and an
+// answer that the peer has not read by then is lost (RFC 9112 9.6). So only our side is closed, and what
+// comes is thrown away.
+Task<> Connection::linger() {
+  enter(Phase::kHandling);
+  co_await stream_->end_output();
+  const auto end = Clock::now() + terms_->limits.linger_max;
+  while (!eof_ && !gone_) {
+    in_.clear();
+    room_.notify();
+    const auto deadline = std::min(end, Clock::now() + terms_->limits.linger_silence_max);
+    const bool arrived = co_await arrived_.wait_until(deadline);
+    if (!arrived || Clock::now() >= end) break;
   }
-  [[nodiscard]] int port() const override { return listener_->port(); }
-  void drain() override {
-    state_->draining = true;
-    listener_->close();
-  }
-  [[nodiscard]] std::size_t connections() const override { return state_->connections.size(); }
-
-  static void accept(const std::shared_ptr<ServerState>& state, Executor executor, StreamPtr stream) {
-    const bool full = state->connections.size() >= state->limits.connections_max;
-    auto connection = std::make_shared<Connection>(std::move(stream), state, executor);
-    std::size_t& mine = state->per_address[connection->address()];
-    if (full || mine >= state->limits.connections_per_address_max) {
-      if (mine == 0) state->per_address.erase(connection->address());
-      connection->kill();
-      return;
-    }
-    ++mine;
-    state->connections[connection.get()] = connection;
-    spawn(executor, connection->serve(), "http1.connection");
-  }
-
-  static Task<> sweep_loop(std::weak_ptr<ServerState> weak) {
-    for (;;) {
-      co_await sleep_for(kSweepPeriod);
-      const auto state = weak.lock();
-      if (!state) co_return;
-      const auto connections = state->connections;
-      for (const auto& [key, item] : connections) {
-        if (const ConnectionPtr connection = item.lock()) connection->sweep(Clock::now());
-      }
-    }
-  }
-
- private:
-  std::shared_ptr<ServerState> state_;
-  std::unique_ptr<Listener> listener_;
-};
+}
 
 }  // namespace
 
-Result<std::unique_ptr<Http1Server>> Http1Server::open(Executor executor, const std::string& address,
-                                                       TlsContextPtr tls, Handler handler, Http1Limits limits) {
-  auto state = std::make_shared<ServerState>();
-  state->limits = limits;
-  state->handler = std::move(handler);
-  auto listener = Listener::open(executor, address, std::move(tls), [state, executor](StreamPtr stream) {
-    Server::accept(state, executor, std::move(stream));
-  });
-  if (!listener) return std::unexpected(listener.error());
-  spawn(executor, Server::sweep_loop(state), "http1.sweep");
-  return std::make_unique<Server>(state, std::move(*listener));
+namespace detail {
+
+ServedPtr serve_http1(StreamPtr stream, ServerTermsPtr terms) {
+  return std::make_shared<Connection>(std::move(stream), std::move(terms));
 }
 
+}  // namespace detail
 }  // namespace aiv::net
