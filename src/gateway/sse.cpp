@@ -1,28 +1,25 @@
 #include "gateway/sse.hpp"
 
-#include <cstring>
 #include <charconv>
 
 namespace aiv::gateway {
 namespace {
 
-std::size_t find(std::string_view text, std::string_view what, std::size_t from) {
-  if (from >= text.size()) return std::string_view::npos;
-  const void* hit = memmem(text.data() + from, text.size() - from, what.data(), what.size());
-  if (hit == nullptr) return std::string_view::npos;
-  return static_cast<std::size_t>(static_cast<const char*>(hit) - text.data());
-}
+bool is_space(char c) { return c == ' ' || c == '\t'; }
 
 std::size_t skip_spaces(std::string_view text, std::size_t at) {
-  while (at < text.size() && (text[at] == ' ' || text[at] == '\t')) ++at;
+  while (at < text.size() && is_space(text[at])) ++at;
   return at;
 }
 
 }  // namespace
 
 std::size_t next_event(std::string_view buffer) {
-  const std::size_t end = find(buffer, "\n\n", 0);
-  return end == std::string_view::npos ? 0 : end + 2;
+  // By single characters: glibc searches for one 20 times as fast as for two.
+  for (std::size_t at = buffer.find('\n'); at != std::string_view::npos; at = buffer.find('\n', at + 1)) {
+    if (buffer.substr(at + 1).starts_with('\n')) return at + 2;
+  }
+  return 0;
 }
 
 SseEvent classify_event(std::string_view event) {
@@ -44,20 +41,14 @@ std::string_view event_data(std::string_view event) {
 }
 
 std::size_t find_json_value(std::string_view json, std::string_view key, std::size_t from) {
-  // Looked for with its quotes; keys are short, so the pattern fits the stack.
-  char pattern[64];
-  if (key.size() + 2 > sizeof pattern) return std::string_view::npos;
-  pattern[0] = '"';
-  std::memcpy(pattern + 1, key.data(), key.size());
-  pattern[key.size() + 1] = '"';
-  const std::string_view quoted(pattern, key.size() + 2);
-  while (true) {
-    const std::size_t hit = find(json, quoted, from);
-    if (hit == std::string_view::npos) return hit;
-    const std::size_t colon = skip_spaces(json, hit + quoted.size());
-    if (colon < json.size() && json[colon] == ':') return skip_spaces(json, colon + 1);
-    from = hit + quoted.size();
+  // A colon is the rarest character of a field, so that is what is looked for.
+  for (std::size_t colon = json.find(':', from); colon != std::string_view::npos; colon = json.find(':', colon + 1)) {
+    std::size_t end = colon;
+    while (end > from && is_space(json[end - 1])) --end;
+    if (end < from + key.size() + 2 || json[end - 1] != '"' || json[end - key.size() - 2] != '"') continue;
+    if (json.substr(end - key.size() - 1, key.size()) == key) return skip_spaces(json, colon + 1);
   }
+  return std::string_view::npos;
 }
 
 std::optional<std::string_view> find_json_string(std::string_view json, std::string_view key) {

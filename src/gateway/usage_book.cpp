@@ -1,5 +1,6 @@
 #include "gateway/usage_book.hpp"
 
+#include <chrono>
 #include <functional>
 #include <utility>
 
@@ -45,7 +46,18 @@ Result<std::map<UsageBook::Key, UsageCount>> rows_from(const std::string& text) 
 
 }  // namespace
 
-std::string utc_day(std::int64_t unix_ms) { return rfc3339(unix_ms).substr(0, 10); }
+std::string utc_day(std::int64_t unix_ms) {
+  // By hand: every request asks for it.
+  using std::chrono::days;
+  const std::chrono::sys_time<std::chrono::milliseconds> when{std::chrono::milliseconds(unix_ms)};
+  const std::chrono::year_month_day date{std::chrono::floor<days>(when)};
+  const auto year = static_cast<unsigned>(static_cast<int>(date.year()));
+  const auto digit = [](unsigned value) { return static_cast<char>('0' + value % 10); };
+  const auto month = static_cast<unsigned>(date.month());
+  const auto day = static_cast<unsigned>(date.day());
+  return {digit(year / 1000), digit(year / 100), digit(year / 10), digit(year), '-', digit(month / 10), digit(month),
+          '-',                digit(day / 10),   digit(day)};
+}
 
 UsageBook::UsageBook(net::Executor executor, std::string directory)
     : directory_(std::move(directory)), something_(executor) {}

@@ -82,6 +82,31 @@ TEST(Sse, TheModelsNameIsReplacedOnlyWhereItIsTheKeysValue) {
   EXPECT_EQ(out, R"({"id":1})");
 }
 
+TEST(Sse, AKeyIsFoundWhereItIsAKeyAndNowhereElse) {
+  const auto value = [](std::string_view json, std::string_view key, std::size_t from = 0) {
+    const std::size_t at = find_json_value(json, key, from);
+    return at == std::string_view::npos ? std::string("none") : std::string(json.substr(at, 1));
+  };
+  EXPECT_EQ(value(R"("a":1)", "a"), "1");
+  EXPECT_EQ(value("{\"a\" \t: \t2}", "a"), "2");
+  EXPECT_EQ(value(R"({"aa":1,"ba":2,"a":3})", "a"), "3");
+  EXPECT_EQ(value(R"({"x":"a","y":"\"a\":1","a":4})", "a"), "4");
+  EXPECT_EQ(value(R"({"a":1,"a":2})", "a", 5), "2");
+  EXPECT_EQ(value(R"({"a":1})", "a", 2), "none") << "its beginning lies before";
+  EXPECT_EQ(value(R"(a":1)", "a"), "none");
+  EXPECT_EQ(value(R"({"b":1})", "a"), "none");
+  EXPECT_EQ(value(":", "a"), "none");
+  EXPECT_EQ(value("", "a"), "none");
+  EXPECT_EQ(find_json_value(R"({"a":)", "a"), 5U) << "behind the end: nothing has come of it yet";
+}
+
+TEST(Sse, AnEventEndsWithAnEmptyLine) {
+  EXPECT_EQ(next_event("data: x\n\ndata: y\n\n"), 9U);
+  EXPECT_EQ(next_event("event: a\ndata: x\n\n"), 18U);
+  EXPECT_EQ(next_event("\n\n"), 2U);
+  for (const char* open : {"", "\n", "data: x", "data: x\n", "a\nb\nc\n"}) EXPECT_EQ(next_event(open), 0U) << open;
+}
+
 TEST(Sse, BrokenTextIsNeverReadBeyondItsEnd) {
   for (std::size_t cut = 0; cut <= kFinishEvent.size(); ++cut) {
     const std::string part = kFinishEvent.substr(0, cut);

@@ -11,7 +11,7 @@ namespace {
 
 // Says what happens to it, in order, to a log that outlives it.
 struct Witness {
-  Witness(std::vector<std::string>& to, std::string name) : log(to), name(std::move(name)) {}
+  Witness(std::vector<std::string>& to, std::string what) : log(to), name(std::move(what)) {}
   Witness(const Witness&) = delete;
   Witness& operator=(const Witness&) = delete;
   ~Witness() { log.push_back(name); }
