@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "base/host.hpp"
 #include "base/units.hpp"
 
 namespace aiv {
@@ -63,10 +64,7 @@ void log_init(std::string_view process) {
 
 void log_event(LogLevel level, std::string_view event, std::initializer_list<LogField> fields) {
   if (level < threshold()) return;
-  const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
-                       std::chrono::system_clock::now().time_since_epoch())
-                       .count();
-  std::string line = fmt::format("{} {:<5} {} {}", rfc3339(now), word_of(level), process_name(), event);
+  std::string line = fmt::format("{} {:<5} {} {}", rfc3339(unix_ms()), word_of(level), process_name(), event);
   for (const auto& [name, value] : fields) {
     line += ' ';
     line += name;

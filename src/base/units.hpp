@@ -22,6 +22,8 @@ Result<std::int64_t> parse_duration_ms(std::string_view text);
 std::string format_duration_ms(std::int64_t ms);
 // Control characters as \xNN, cut to `max` bytes on a UTF-8 boundary: for foreign text in terminals and logs.
 std::string printable(std::string_view text, std::size_t max = 200);
+// Without the blanks and tabs at both ends.
+std::string_view trimmed(std::string_view text);
 // RFC 3339 UTC with milliseconds, from Unix milliseconds.
 std::string rfc3339(std::int64_t unix_ms);
 

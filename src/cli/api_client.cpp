@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/file.hpp"
+#include "base/host.hpp"
 #include "base/units.hpp"
 #include "net/http1.hpp"
 #include "net/process.hpp"
@@ -17,11 +18,6 @@ namespace {
 constexpr std::size_t kAnswerMax = 64 * 1024 * 1024;
 constexpr auto kConnectTime = net::seconds(5);
 constexpr auto kAnswerTime = net::seconds(60);
-
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value != nullptr ? value : "";
-}
 
 std::string config_path() {
   const std::string base = environment("XDG_CONFIG_HOME");

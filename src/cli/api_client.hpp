@@ -1,6 +1,7 @@
 // The command line's way to a server: which one, with which key, and blocking calls to its API.
 #pragma once
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <functional>
 #include <string>
 
@@ -8,6 +9,9 @@
 #include "base/json.hpp"
 
 namespace aiv::cli {
+
+// How often a verb that waits asks again.
+inline constexpr std::chrono::milliseconds kPollPeriod{150};
 
 // Options that every verb talking to a server takes.
 struct ServerOptions {

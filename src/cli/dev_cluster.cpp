@@ -22,8 +22,8 @@ constexpr auto kServerLimit = net::seconds(40);
 constexpr auto kNodesLimit = net::seconds(60);
 // The first start on a machine compiles the software GPU's shaders (15 s of CPU time per device).
 constexpr auto kModelsLimit = net::seconds(300);
-constexpr auto kStopLimit = net::seconds(15);
-constexpr int kNodeCertificateDays = 30;
+constexpr auto kClusterStopLimit = net::seconds(15);
+constexpr int kDevCertificateDays = 30;
 // A cluster for development must not leave engines behind when its parent is killed.
 constexpr const char* kOrphanLimit = "15s";
 
@@ -174,7 +174,7 @@ net::Task<> DevCluster::watch_server(net::ProcessPtr process) {
 Result<> DevCluster::start_node(Node& node) {
   const std::string dir = node_dir(node.id);
   const auto files = net::ensure_certificate(settings_.data + "/ca", "node/" + node.id, dir + "/tls", "node",
-                                             kNodeCertificateDays);
+                                             kDevCertificateDays);
   if (!files) return std::unexpected(files.error());
   net::SpawnOptions options;
   options.program = own_program();
@@ -274,7 +274,7 @@ net::Task<> DevCluster::stop() {
       node.process->signal(SIGTERM);
     }
   }
-  const auto deadline = net::Clock::now() + kStopLimit;
+  const auto deadline = net::Clock::now() + kClusterStopLimit;
   const auto agents_live = [this] {
     for (const Node& node : nodes_) {
       if (node.process && node.process->running()) return true;

@@ -4,18 +4,10 @@
 #include <filesystem>
 
 #include "base/file.hpp"
+#include "base/host.hpp"
 
 namespace aiv::cli {
 namespace fs = std::filesystem;
-namespace {
-
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value != nullptr ? value : "";
-}
-
-}  // namespace
-
 std::string find_demo_model() {
   const fs::path here = executable_dir();
   std::error_code ignored;

@@ -13,16 +13,6 @@
 namespace aiv::cli {
 namespace {
 
-std::string text_at(const Json& item, const char* key) {
-  const auto it = item.find(key);
-  return it != item.end() && it->is_string() ? printable(it->get<std::string>()) : "";
-}
-
-std::int64_t number_at(const Json& item, const char* key) {
-  const auto it = item.find(key);
-  return it != item.end() && it->is_number() ? it->get<std::int64_t>() : 0;
-}
-
 std::int64_t replica_bytes(const Json& replica) {
   std::int64_t total = 0;
   for (const Json& device : replica.value("devices", Json::array())) total += number_at(device, "bytes");

@@ -13,8 +13,6 @@
 namespace aiv::cli {
 namespace {
 
-constexpr auto kPollPeriod = std::chrono::milliseconds(200);
-
 struct NodeOptions {
   ServerOptions server;
   std::string id;
@@ -27,16 +25,6 @@ struct NodeOptions {
   bool clear_taints = false;
   std::string size;
 };
-
-std::string text_at(const Json& item, const char* key) {
-  const auto it = item.find(key);
-  return it != item.end() && it->is_string() ? printable(it->get<std::string>()) : "";
-}
-
-std::int64_t number_at(const Json& item, const char* key) {
-  const auto it = item.find(key);
-  return it != item.end() && it->is_number() ? it->get<std::int64_t>() : 0;
-}
 
 std::string joined(const Json& labels) {
   std::string out;

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 
+#include "base/units.hpp"
+
+#include <algorithm>
+
 namespace aiv::cli {
 
 std::size_t display_width(std::string_view text) {
@@ -26,6 +30,16 @@ std::string Table::text() const {
     out += line + "\n";
   }
   return out;
+}
+
+std::string text_at(const Json& item, const char* key) {
+  const auto it = item.find(key);
+  return it != item.end() && it->is_string() ? printable(it->get<std::string>()) : "";
+}
+
+std::int64_t number_at(const Json& item, const char* key) {
+  const auto it = item.find(key);
+  return it != item.end() && it->is_number() ? it->get<std::int64_t>() : 0;
 }
 
 }  // namespace aiv::cli

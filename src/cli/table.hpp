@@ -1,7 +1,10 @@
 // Tables for people: columns as wide as their widest cell, no trailing blanks.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
+
+#include "base/json.hpp"
 
 namespace aiv::cli {
 
@@ -17,5 +20,9 @@ class Table {
 
 // Columns a terminal needs for UTF-8 text (one per code point).
 std::size_t display_width(std::string_view text);
+
+// A field of an item that the API sent, for a cell: empty or 0 when it is absent or of another type.
+std::string text_at(const Json& item, const char* key);
+std::int64_t number_at(const Json& item, const char* key);
 
 }  // namespace aiv::cli

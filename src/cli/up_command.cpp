@@ -13,8 +13,6 @@
 namespace aiv::cli {
 namespace {
 
-constexpr auto kPollPeriod = std::chrono::milliseconds(150);
-
 struct UpOptions {
   ServerOptions server;
   std::string model;

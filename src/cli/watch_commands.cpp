@@ -15,19 +15,8 @@
 namespace aiv::cli {
 namespace {
 
-constexpr auto kPollPeriod = std::chrono::milliseconds(100);
-
-std::string text_at(const Json& item, const char* key) {
-  const auto it = item.find(key);
-  return it != item.end() && it->is_string() ? printable(it->get<std::string>()) : "";
-}
-
-std::int64_t number_at(const Json& item, const char* key) {
-  const auto it = item.find(key);
-  return it != item.end() && it->is_number() ? it->get<std::int64_t>() : 0;
-}
-
-// ---- wait --------------------------------------------------------------------------------------------------
+// ---- wait
+// --------------------------------------------------------------------------------------------------
 
 struct WaitOptions {
   ServerOptions server;

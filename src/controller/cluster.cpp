@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "base/hash.hpp"
+#include "base/host.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
 #include "controller/audit.hpp"
@@ -54,9 +55,7 @@ Cluster::Cluster(net::Executor executor, std::unique_ptr<Store> store, ClusterOp
 
 Instant Cluster::now() {
   const auto steady = std::chrono::steady_clock::now().time_since_epoch();
-  const auto unix_time = std::chrono::system_clock::now().time_since_epoch();
-  return {std::chrono::duration_cast<std::chrono::milliseconds>(steady).count(),
-          std::chrono::duration_cast<std::chrono::milliseconds>(unix_time).count()};
+  return {std::chrono::duration_cast<std::chrono::milliseconds>(steady).count(), unix_ms()};
 }
 
 void Cluster::tell(std::string kind, std::string subject, std::string reason, std::string cause) {

@@ -9,6 +9,7 @@
 
 #include "base/file.hpp"
 #include "base/hash.hpp"
+#include "base/host.hpp"
 #include "base/json.hpp"
 #include "base/units.hpp"
 #include "controller/data_lock.hpp"
@@ -169,9 +170,7 @@ Result<Restored> restore_state(const std::string& data_dir, const std::string& f
   if (auto synced = sync_file(workshop.state()); !synced) return std::unexpected(synced.error());
   Restored out{*facts, {}};
   std::error_code error;
-  const auto unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
-                           std::chrono::system_clock::now().time_since_epoch()).count();
-  std::string suffix = ".replaced-" + rfc3339(unix_ms);
+  std::string suffix = ".replaced-" + rfc3339(unix_ms());
   std::erase(suffix, ':');
   for (const char* name : {"/state.db", "/state.db-wal", "/state.db-shm", "/revision.mark"}) {
     const std::string old = data_dir + name;

@@ -17,7 +17,7 @@ constexpr std::size_t kUnknownLinesKeptMax = 4;  // enough for a reason
 constexpr Bytes kToleranceBytes = kMiB / 100;
 constexpr double kPrintedMibMax = 1e9;
 
-std::string_view trimmed(std::string_view text) {
+std::string_view trimmed_line(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
   while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r'))
     text.remove_suffix(1);
@@ -135,7 +135,7 @@ void ResidencyParser::line(std::string_view text) {
 
 void ResidencyParser::distrust(std::string_view body) {
   ++unknown_count_;
-  if (unknown_lines_.size() < kUnknownLinesKeptMax) unknown_lines_.push_back(printable(trimmed(body), 120));
+  if (unknown_lines_.size() < kUnknownLinesKeptMax) unknown_lines_.push_back(printable(trimmed_line(body), 120));
 }
 
 // "load_tensors:      Vulkan0 model buffer size =     0.99 MiB"
@@ -155,12 +155,12 @@ void ResidencyParser::buffer_line(std::string_view body) {
   for (const Shape& shape : kShapes) {
     const std::size_t at = rest.find(shape.words);
     if (at == std::string_view::npos) continue;
-    const std::string_view name = trimmed(rest.substr(0, at));
-    std::string_view value = trimmed(rest.substr(at + shape.words.size()));
+    const std::string_view name = trimmed_line(rest.substr(0, at));
+    std::string_view value = trimmed_line(rest.substr(at + shape.words.size()));
     if (!value.ends_with(" MiB") || name.empty() || name.find(' ') != std::string_view::npos)
       return distrust(body);
     value.remove_suffix(4);
-    const std::optional<Bytes> bytes = mib_to_bytes(trimmed(value));
+    const std::optional<Bytes> bytes = mib_to_bytes(trimmed_line(value));
     auto found = buffers_.find(name);
     if (!bytes || (found == buffers_.end() && buffers_.size() >= kNamesMax)) return distrust(body);
     if (found == buffers_.end()) found = buffers_.emplace(std::string(name), PerName{}).first;
@@ -196,7 +196,7 @@ void ResidencyParser::splits_line(std::string_view body) {
   int largest = -1;
   while (!rest.empty()) {
     const std::size_t slash = rest.find('/');
-    const std::string_view part = trimmed(rest.substr(0, slash));
+    const std::string_view part = trimmed_line(rest.substr(0, slash));
     int value = 0;
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
     if (error != std::errc{} || end != part.data() + part.size() || value < 0) return distrust(body);
@@ -223,7 +223,7 @@ void ResidencyParser::failure_line_seen(std::string_view body) {
     if (body.find(entry.words) == std::string_view::npos) continue;
     if (weight_of(entry.failure) <= weight_of(failure_)) return;
     failure_ = entry.failure;
-    failure_line_ = printable(trimmed(body), 200);
+    failure_line_ = printable(trimmed_line(body), 200);
     return;
   }
 }

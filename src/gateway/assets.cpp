@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/units.hpp"
+
 namespace aiv::gateway {
 namespace {
 
@@ -10,12 +12,6 @@ const Asset* exact(std::string_view path) {
   const auto assets = all_assets();
   const auto at = std::ranges::lower_bound(assets, path, {}, &Asset::path);
   return at != assets.end() && at->path == path ? &*at : nullptr;
-}
-
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
 }
 
 // The next element of a comma-separated header value, taken off its front.

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "base/hash.hpp"
+#include "base/units.hpp"
 #include "core/keys.hpp"
 
 namespace aiv::gateway {
@@ -19,12 +20,6 @@ bool starts_with_bearer(std::string_view value) {
     if (c != kBearer[i]) return false;
   }
   return true;
-}
-
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
 }
 
 }  // namespace

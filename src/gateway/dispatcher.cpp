@@ -35,10 +35,6 @@ std::int64_t monotonic_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::int64_t unix_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 Lease::Lease(Dispatcher& dispatcher, ModelPtr model, ReplicaPtr replica, SlotLease slot, RouteTerms terms)
     : dispatcher_(dispatcher), alive_(dispatcher.alive_), model_(std::move(model)), replica_(std::move(replica)), slot_(slot), terms_(terms) {}
 

@@ -168,6 +168,5 @@ class Dispatcher {
 
 // Milliseconds on the monotonic clock.
 std::int64_t monotonic_ms();
-std::int64_t unix_ms();
 
 }  // namespace aiv::gateway

@@ -11,7 +11,6 @@ namespace aiv::gateway {
 namespace {
 
 constexpr std::string_view kNodesPrefix = "/internal/v1/nodes/";
-constexpr std::size_t kTableBytesMax = std::size_t{16} << 20;
 
 std::string error_json(std::string_view code, const Error& error) {
   return dump_json(Json{{"error", {{"code", code}, {"message", error.reason}, {"where", error.where}}}});

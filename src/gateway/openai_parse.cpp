@@ -264,10 +264,8 @@ ApiError not_json(std::string_view body, simdjson::error_code code) {
                      printable(error.reason, 200));
 }
 
-// The parser keeps its buffers between requests; above this size they are given back.
-constexpr std::size_t kParserKeepBytes = std::size_t{1} << 20;
-
-std::expected<CheckedRequest, ApiError> check(Endpoint endpoint, const object& fields, std::size_t body_bytes) {
+std::expected<CheckedRequest, ApiError> check(Endpoint endpoint, const object& fields,
+                                              std::size_t body_bytes) {
   CheckedRequest request{.endpoint = endpoint};
   request.body.reserve(body_bytes + 64);
   request.body = "{";

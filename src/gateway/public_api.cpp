@@ -5,6 +5,7 @@
 #include <charconv>
 #include <utility>
 
+#include "base/host.hpp"
 #include "base/json.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"

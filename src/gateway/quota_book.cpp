@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/host.hpp"
 #include "gateway/dispatcher.hpp"
 
 namespace aiv::gateway {

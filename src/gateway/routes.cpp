@@ -9,8 +9,6 @@
 namespace aiv::gateway {
 namespace {
 
-constexpr std::size_t kTableBytesMax = std::size_t{16} * 1024 * 1024;
-
 bool glob_matches(std::string_view pattern, std::string_view name) {
   const std::size_t star = pattern.find('*');
   if (star == std::string_view::npos) return pattern == name;

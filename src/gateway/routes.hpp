@@ -12,6 +12,9 @@
 
 namespace aiv::gateway {
 
+// A route table as JSON, sent or kept: what is longer is refused.
+inline constexpr std::size_t kTableBytesMax = std::size_t{16} << 20;
+
 class Routes {
  public:
   explicit Routes(RouteTable table);

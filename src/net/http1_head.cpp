@@ -6,6 +6,8 @@
 #include <array>
 #include <charconv>
 
+#include "base/units.hpp"
+
 namespace aiv::net {
 namespace {
 
@@ -45,12 +47,6 @@ std::string lowered(std::string_view text) {
   std::string out(text);
   for (char& c : out) c = lower(c);
   return out;
-}
-
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
 }
 
 std::unexpected<HeadRefusal> refuse(int status, std::string reason) {

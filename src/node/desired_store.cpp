@@ -8,12 +8,6 @@
 #include "wire/documents.hpp"
 
 namespace aiv::node {
-namespace {
-
-constexpr std::size_t kDesiredBytesMax = 8 * 1024 * 1024;
-
-}  // namespace
-
 Result<> save_desired(const std::string& path, const NodeDesired& document) {
   Json body = wire::to_json(document);
   const std::string sum = sha256_hex(dump_json(body));

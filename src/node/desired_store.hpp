@@ -9,6 +9,9 @@
 
 namespace aiv::node {
 
+// A desired document as JSON, received or kept: what is longer is refused.
+inline constexpr std::size_t kDesiredBytesMax = std::size_t{8} << 20;
+
 // {"sha256":..,"document":{..}}; temp file, fsync, rename, fsync of the folder. Blocking.
 Result<> save_desired(const std::string& path, const NodeDesired& document);
 // nullopt if there is none; an error for a copy that is not what was written (it counts as none, and is

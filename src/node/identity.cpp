@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/file.hpp"
+#include "base/host.hpp"
 #include "base/json.hpp"
 #include "base/units.hpp"
 #include "net/h2.hpp"
@@ -14,11 +15,6 @@ namespace {
 
 constexpr auto kJoinLimit = net::seconds(15);
 constexpr std::size_t kPemMax = 64 * 1024;
-
-std::int64_t unix_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 Membership files_of(const std::string& data_dir) {
   const std::string dir = data_dir + "/tls";

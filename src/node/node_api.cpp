@@ -2,6 +2,7 @@
 
 #include "base/json.hpp"
 #include "base/units.hpp"
+#include "node/desired_store.hpp"
 #include "wire/documents.hpp"
 
 namespace aiv::node {
@@ -9,7 +10,6 @@ namespace {
 
 using net::Clock;
 
-constexpr std::size_t kDesiredBytesMax = 4 * 1024 * 1024;
 constexpr std::size_t kSmallBodyMax = 64 * 1024;
 constexpr std::size_t kLogBytes = 64 * 1024;
 constexpr std::string_view kReplicas = "/node/v1/replicas/";

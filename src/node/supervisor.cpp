@@ -5,6 +5,7 @@
 
 #include "base/file.hpp"
 #include "base/hash.hpp"
+#include "base/host.hpp"
 #include "base/json.hpp"
 #include "base/log.hpp"
 #include "core/engine_flags.hpp"
@@ -36,11 +37,6 @@ constexpr std::int64_t kSlowDiskBytesPerMs = 100'000;
 
 std::int64_t steady_ms() {
   return std::chrono::duration_cast<milliseconds>(Clock::now().time_since_epoch()).count();
-}
-
-std::int64_t unix_ms() {
-  return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
 }
 
 LifeLimits limits_for(const ReplicaSpec& spec, const SupervisorOptions& options) {

@@ -6,9 +6,9 @@
 namespace aiv::gateway {
 namespace {
 
-class RequestWriter {
+class AnthropicReader {
  public:
-  explicit RequestWriter(const Json& in) : in_(in) {}
+  explicit AnthropicReader(const Json& in) : in_(in) {}
 
   std::expected<Json, ApiError> write() {
     if (!field(in_, "messages").is_array())
@@ -252,7 +252,7 @@ class RequestWriter {
 Translation translate_anthropic(std::string_view body, const TranslationContext& context) {
   const auto in = read_object(body);
   if (!in) return std::unexpected(in.error());
-  RequestWriter writer(*in);
+  AnthropicReader writer(*in);
   const auto out = writer.write();
   if (!out) return std::unexpected(out.error());
   Translated translated{.endpoint = Endpoint::kChat,

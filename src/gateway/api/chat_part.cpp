@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "gateway/openai_parse.hpp"
+
 namespace aiv::gateway {
 namespace {
 
@@ -13,7 +15,6 @@ using simdjson::dom::element;
 using simdjson::dom::object;
 
 constexpr std::size_t kCallsMax = 256;  // llama-server numbers them from 0; a larger index is no call
-constexpr std::size_t kParserKeepBytes = std::size_t{1} << 20;
 constexpr std::int64_t kTokensMax = 1'000'000'000'000;
 
 std::string_view text_of(const object& from, std::string_view key) {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "base/hash.hpp"
+#include "base/host.hpp"
 #include "base/json.hpp"
 #include "base/units.hpp"
 #include "gateway/api/ollama.hpp"

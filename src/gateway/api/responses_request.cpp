@@ -4,9 +4,9 @@
 namespace aiv::gateway {
 namespace {
 
-class RequestWriter {
+class ResponsesReader {
  public:
-  explicit RequestWriter(const Json& in) : in_(in) {}
+  explicit ResponsesReader(const Json& in) : in_(in) {}
 
   std::expected<Json, ApiError> write() {
     if (!refuse_state() || !input() || !tools() || !options()) return std::unexpected(error_);
@@ -210,7 +210,7 @@ class RequestWriter {
 Translation translate_responses(std::string_view body, const TranslationContext& context) {
   const auto in = read_object(body);
   if (!in) return std::unexpected(in.error());
-  RequestWriter writer(*in);
+  ResponsesReader writer(*in);
   const auto out = writer.write();
   if (!out) return std::unexpected(out.error());
   return Translated{.endpoint = Endpoint::kChat,

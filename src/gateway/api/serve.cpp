@@ -2,6 +2,7 @@
 #include <charconv>
 #include <utility>
 
+#include "base/host.hpp"
 #include "base/units.hpp"
 #include "gateway/api/anthropic.hpp"
 #include "gateway/api/embeddings.hpp"
