@@ -120,7 +120,11 @@ class Agent {
   }
 }
 
-export function startAgents({ dataDir, folder, linkPort, count, gpus = 1 }) {
-  const names = Array.from({ length: count }, (_, i) => `sim-${String(i + 1).padStart(3, '0')}`);
-  return certificates(dataDir, folder, names).map((identity) => new Agent(identity, linkPort, gpus));
+// Keys and certificates of `count` agents; takes a while.
+export function makeIdentities({ dataDir, folder, count }) {
+  return certificates(dataDir, folder, Array.from({ length: count }, (_, i) => `sim-${String(i + 1).padStart(3, '0')}`));
+}
+
+export function startAgents({ identities, linkPort, gpus = 1 }) {
+  return identities.map((identity) => new Agent(identity, linkPort, gpus));
 }

@@ -13,7 +13,7 @@ import path from 'node:path';
 import { isAlive, killHard, processesOf, commandOf, residentBytes, stopProcess } from '../../tests/e2e/lib/processes.mjs';
 import { Site } from '../../tests/e2e/lib/site.mjs';
 import { sleep, waitFor } from '../../tests/e2e/lib/wait.mjs';
-import { startAgents } from './agents.mjs';
+import { makeIdentities, startAgents } from './agents.mjs';
 import { PROMPTS, ask, generator, judge, load, percent, quantile } from './client.mjs';
 import { MODEL, Ours } from './ours.mjs';
 
@@ -185,8 +185,9 @@ async function scale() {
       await site.api('deployments', { method: 'POST', body: { name: `d${i}`, model: `fake:fake-small?weights=${64 + (i % 8) * 32}MiB`, replicas: 1, ctx: 1024, slots: 1, pending: true } });
     }
     const postMs = Date.now() - posted;
+    const identities = makeIdentities({ dataDir: site.data, folder: path.join(site.dir, 'agents'), count });
     const joined = Date.now();
-    agents = startAgents({ dataDir: site.data, folder: path.join(site.dir, 'agents'), linkPort, count });
+    agents = startAgents({ identities, linkPort });
     await waitFor('all agents are ready', async () => (await site.api('nodes')).items.filter((n) => n.state === 'ready').length === count, { timeoutMs: 120_000, everyMs: 500 });
     const nodesMs = Date.now() - joined;
     let ready = 0;
