@@ -223,7 +223,8 @@ describe('A server with TLS', () => {
     const ready = await waitFor('`aiv server` is ready', () => /^ready (https:\/\/127\.0\.0\.1:(\d+))$/m.exec(out), { timeoutMs: 30_000 });
     server.url = ready[1];
     server.port = Number(ready[2]);
-    server.key = fs.readFileSync(path.join(server.dir, 'd/admin.key'), 'utf8').trim();
+    // The controller writes it, perhaps later than the gateway answers.
+    server.key = await waitFor('the admin key is there', () => fs.readFileSync(path.join(server.dir, 'd/admin.key'), 'utf8').trim());
   });
   after(async () => {
     if (!server.process) return;
