@@ -382,7 +382,7 @@ std::int64_t steps_for_limit(const PlanInput& input, std::int64_t limit_ms) {
   // release build), so that the budget, not the clock, ends the search on a busy machine too.
   std::size_t devices = 0;
   for (const PlanNode& node : input.nodes) devices += node.devices.size();
-  const std::int64_t per_ms = devices <= 16 ? 45 : devices <= 48 ? 60 : devices <= 1000 ? 52 : 40;
+  const std::int64_t per_ms = devices <= 16 ? 45 : devices <= 48 ? 72 : devices <= 1000 ? 52 : 40;
   return std::max<std::int64_t>(0, limit_ms) * per_ms;
 }
 

@@ -16,6 +16,9 @@ constexpr int kWorkPerStep = 125;
 constexpr int kWorkPerStepSmall = 60;
 constexpr std::size_t kRuinNodeMax = 24;     // replicas removed from one node
 constexpr std::size_t kRestartNodesMax = 12;
+// Models tried beside those that lost something, by trial on 20 sites.
+constexpr std::uint32_t kWanting = 4;
+constexpr std::uint32_t kWantingMedium = 12;
 
 class Searcher {
  public:
@@ -28,10 +31,11 @@ class Searcher {
       if (problem_.models[m].smallest_need > 0 && problem_.models[m].max_replicas > 0) models_.push_back(m);
     }
     small_ = problem_.nodes.size() <= kSmallCluster;
-    // 0.8 % of the mean value per model in small clusters; where a step changes a small part of many, and the budget
+    // 0.8 % of the mean value per model in labs, twice that up to 24 nodes; where a step changes a small part of many, and the budget
     // gives each model few steps, nearly none (measured with bench/placement).
     const auto mean = state.value() / static_cast<Score>(std::max<std::size_t>(1, models_.size()));
-    temperature_start_ = mean / (small_ ? 125 : 1000);
+    medium_ = small_ && nodes_.size() > kRestartNodesMax;
+    temperature_start_ = mean / (medium_ ? 60 : small_ ? 125 : 1000);
   }
 
   SearchResult run() {
@@ -181,7 +185,10 @@ class Searcher {
     static constexpr Ruin kFew[] = {kNodes,  kNodes,    kNodes, kNodes, kNodes, kNodes, kNodes, kNodes,
                                     kModels, kReplicas, kClear, kPair,  kModels, kEject, kEject, kEject};
     static constexpr Ruin kMany[] = {kNodes, kNodes, kModels, kReplicas, kClear, kPair, kEject, kEject};
-    switch (small_ ? kFew[prng_.below(16)] : kMany[prng_.below(8)]) {
+    // Between the two an ejection gains less than it costs.
+    static constexpr Ruin kMedium[] = {kNodes,  kNodes,  kNodes,  kNodes,  kNodes, kNodes, kNodes,    kNodes,
+                                       kModels, kModels, kModels, kModels, kPair,  kPair,  kReplicas, kClear};
+    switch (medium_ ? kMedium[prng_.below(16)] : small_ ? kFew[prng_.below(16)] : kMany[prng_.below(8)]) {
       case kNodes:
         for (std::uint32_t n = 1 + prng_.below(3); n > 0; --n) ruin_node(random_node());
         break;
@@ -242,12 +249,12 @@ class Searcher {
   }
 
   void rebuild() {
-    for (std::uint32_t n = 1 + prng_.below(4); n > 0; --n) {
+    for (std::uint32_t n = 1 + prng_.below(medium_ ? kWantingMedium : kWanting); n > 0; --n) {
       if (const Index m = wanting_model(); m != kNone) touched_models_.push_back(m);
     }
     std::sort(touched_models_.begin(), touched_models_.end());
     touched_models_.erase(std::unique(touched_models_.begin(), touched_models_.end()), touched_models_.end());
-    Refill how{.search = random_search(), .random_taste = prng_.chance(3, 4), .noise = prng_.chance(1, 4) ? 0.9 : 0.3};
+    Refill how{.search = random_search(), .random_taste = prng_.chance(medium_ ? 2 : 3, 4), .noise = prng_.chance(1, 4) ? 0.9 : 0.3};
     refill(state_, touched_models_, how);
   }
 
@@ -258,7 +265,8 @@ class Searcher {
   Prng& prng_;
   std::vector<Index> nodes_;
   std::vector<Index> models_;
-  bool small_ = false;
+  bool small_ = false;   // a step looks at every node
+  bool medium_ = false;  // and they are too many to be built anew as a whole
   Score temperature_start_ = 0;
   Objective best_;
   std::vector<Index> touched_models_;
