@@ -138,6 +138,9 @@ struct ReconcileSettings {
   std::int64_t evict_ready_ms = 30'000;     // nor one that has been ready for less
   std::int64_t evict_horizon_ms = 600'000;  // "asked for again soon" means within this
   std::int64_t load_fresh_ms = 10'000;      // older counts of a gateway decide nothing
+  std::int64_t step_up_after_ms = 600'000;  // room for a better variant for so long: it is taken
+  std::int64_t step_idle_ms = 60'000;       // in the place of the old one only if nobody used that for so long
+  std::int64_t step_check_ms = 30'000;      // between two looks for such room
 };
 
 // What is known of the load of a deployment, and what was decided of its number.
@@ -170,6 +173,10 @@ struct ControllerState {
   // What estimates were off by, learned from loads. The shell fills it from the store before event::Start and writes
   // what command::SaveMargin says.
   std::map<MarginKey, MarginHistory> margins;
+  std::set<std::string> held_down;  // deployments that are planned with lesser variants: others need the room
+  std::set<std::string> outgrown;   // replicas whose successor of a better variant has a place
+  std::map<std::string, std::int64_t> room_since_ms;  // by deployment: room for a better variant, without a break
+  std::int64_t variants_checked_ms = -1;
   std::set<std::string> unmeasured;             // replicas placed since the start whose load is to be learned from
   std::optional<RouteTable> routes;             // newest published
   std::int64_t started_ms = -1;                 // of the observation window

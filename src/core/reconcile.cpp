@@ -11,6 +11,7 @@ namespace reconcile {
 
 bool is_leaving(const ControllerState& state, const Placement& placement) {
   if (placement.spec.draining) return false;  // it is going already
+  if (state.outgrown.contains(placement.spec.id)) return true;
   const auto deployment = state.deployments.find(placement.spec.deployment);
   if (deployment == state.deployments.end()) return true;
   if (deployment->second.generation != placement.generation) return true;
@@ -104,6 +105,7 @@ void acknowledge(Work& work) {
     state.ready_since_ms.erase(it->first);
     state.last_seen.erase(it->first);
     state.unmeasured.erase(it->first);
+    state.outgrown.erase(it->first);
     state.dirty = true;
     it = state.placements.erase(it);
   }
@@ -254,6 +256,9 @@ struct TakeIn {
       if (ends_now) state.touched = true;  // the status shows it
       if (ends_now && state.unplaced.contains(where.first)) state.dirty = true;
     }
+    if (work.now.steady_ms - state.variants_checked_ms >= state.settings.step_check_ms && has_lesser_variant(state)) {
+      state.touched = true;
+    }
     state.ticked_ms = work.now.steady_ms;
   }
   void operator()(const event::LinkUp& up) const {
@@ -293,6 +298,8 @@ struct TakeIn {
     state.unplaced.erase(erased.name);
     state.status.erase(erased.name);
     state.scale.erase(erased.name);
+    state.held_down.erase(erased.name);
+    state.room_since_ms.erase(erased.name);
     std::erase_if(state.backoff, [&](const auto& entry) { return entry.first.first == erased.name; });
     state.dirty = true;
   }
@@ -348,6 +355,9 @@ std::vector<Command> step(ControllerState& state, const Event& event, Instant no
       reconcile::acknowledge(work);
       reconcile::plan_round(work);
       reconcile::make_room(work);
+      if (now.steady_ms - state.variants_checked_ms >= state.settings.step_check_ms) {
+        reconcile::step_up_where_idle(work);
+      }
     }
     reconcile::publish_desired(work);
   }

@@ -28,6 +28,11 @@
 //     (core/eviction.hpp): never one that is busy, pinned, just loaded, or the last of a deployment that is
 //     not idle.
 //
+//  7. Variants (core/reconcile_variants.cpp): the only replica of a deployment that left its slots to us, idle, is loaded
+//     again as a lesser variant where that gives a place to somebody who must have one and has none; and as a
+//     better one where there was room for it for step_up_after_ms and nobody lacked any: on another node before the
+//     old one goes, in its place only if nobody used it for step_idle_ms.
+//
 // After a start there is an observation window (ReconcileSettings::observation_ms, shorter when every node
 // with replicas has reported): nothing is planned, unloaded or taken off a route, because what is not seen
 // yet is not gone.

@@ -33,6 +33,12 @@ using Refused = std::set<std::pair<std::string, std::string>>;
                                                    const std::string& deployment, std::int64_t now_ms);
 [[nodiscard]] NodePlanState plan_state(const ControllerState& state, const NodeRecord& node);
 void plan_round(Work& work);
+// What would be planned if `state` were so.
+[[nodiscard]] Plan trial_plan(const ControllerState& state, std::int64_t now_ms);
+// reconcile_variants.cpp
+[[nodiscard]] bool step_down_for(Work& work, const std::string& asking);  // true: it was done
+void step_up_where_idle(Work& work);
+[[nodiscard]] bool has_lesser_variant(const ControllerState& state);
 // reconcile_margin.cpp
 void learn_residual(Work& work, const Placement& placement, const ReplicaStatus& status);
 void learn_out_of_memory(Work& work, const Placement& placement);

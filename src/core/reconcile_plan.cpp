@@ -434,8 +434,11 @@ void retire_leaving(Work& work, const std::string& name, bool placed_now) {
       if (placement.spec.deployment != name || !is_leaving(state, placement)) continue;
       if (chosen == nullptr || (is_ready(state, *chosen) && !is_ready(state, placement))) chosen = &placement;
     }
+    if (!surplus && state.outgrown.erase(chosen->spec.id) > 0) return;  // its successor found no place after all
     const bool drained = state.nodes.contains(chosen->node) && state.nodes.at(chosen->node).draining;
-    const std::string why = drained ? "its node is being drained" : "the deployment was changed";
+    const bool outgrown = state.outgrown.contains(chosen->spec.id);
+    const std::string why = outgrown  ? "there is room for a better variant"
+                            : drained ? "its node is being drained" : "the deployment was changed";
     retire(work, *chosen, "replica.retired",
            surplus ? why + "; its successor serves" : why + "; no room to load first");
   }
@@ -524,11 +527,18 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
     want_each_replica(*planned, fastest);
     std::set<std::string> running;
     for (const auto& [id, placement] : state.placements) {
-      if (placement.spec.deployment == name) running.insert(placement.variant);
+      if (placement.spec.deployment != name || placement.spec.draining || is_leaving(state, placement)) continue;
+      running.insert(placement.variant);
     }
+    const bool held = state.held_down.contains(name);
     for (std::size_t i = 1; i < planned->variants.size(); ++i) {
       PlanVariant& variant = planned->variants[i];
-      variant.hint_only = variant.hint_only || (!lesser.contains(name) && !running.contains(variant.id));
+      variant.hint_only = variant.hint_only || (!lesser.contains(name) && !held && !running.contains(variant.id));
+    }
+    // Others need the room of the best: a lesser one it is, if there is one.
+    if (held && !running.contains(planned->variants.front().id) &&
+        std::ranges::count(planned->variants, false, &PlanVariant::hint_only) > 1) {
+      planned->variants.front().hint_only = true;
     }
     for (const auto& [id, placement] : state.placements) {
       if (placement.spec.deployment != name || placement.spec.draining || is_leaving(state, placement))
@@ -550,6 +560,8 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
   }
   return input;
 }
+
+Plan trial_plan(const ControllerState& state, std::int64_t now_ms) { return make_plan(state, now_ms, {}).plan; }
 
 void plan_round(Work& work) {
   ControllerState& state = work.state;

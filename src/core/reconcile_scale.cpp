@@ -214,6 +214,8 @@ void make_room(Work& work) {
     const Deployment& deployment = state.deployments.at(name);
     const auto model = state.models.find(deployment.model);
     if (model == state.models.end() || !model->second.error.empty()) continue;
+    // A variant that leaves room is less than a model that is gone.
+    if (step_down_for(work, name)) return;
     const EvictionInput input = eviction_input(state, deployment, model->second, work.now.steady_ms);
     const auto eviction = choose_evictions(input);
     if (!eviction || eviction->replicas.empty()) continue;

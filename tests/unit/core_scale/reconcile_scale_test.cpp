@@ -222,5 +222,105 @@ TEST(Scale, WhileTheStateTakesNoWritesTheNumberStays) {
   EXPECT_EQ(story.routed("a").size(), 1U);
 }
 
+// A takes 5312 MiB with two slots and 5248 with one; B fits beside the latter alone.
+struct Variants : testing::Test {
+  static constexpr Bytes kA = 5120 * kMiB;
+  static constexpr Bytes kB = 2800 * kMiB;
+  Story story;
+  std::string variant_of(const std::string& deployment) const {
+    std::string text;
+    for (const auto& [id, placement] : story.state.placements) {
+      if (placement.spec.deployment == deployment && !placement.spec.draining) text += placement.variant;
+    }
+    return text;
+  }
+  void start_a() {
+    story.join("n1", {8 * kGiB});
+    story.deploy("a", 1, kA);
+    story.seconds(60);
+    ASSERT_EQ(variant_of("a"), "--ctx 4096 --slots 2");
+  }
+};
+
+TEST_F(Variants, AnIdleReplicaStepsDownForAModelThatHasNoRoom) {
+  start_a();
+  story.deploy("b", 1, kB);
+  story.seconds(10);
+  EXPECT_EQ(variant_of("a"), "--ctx 4096 --slots 1");
+  EXPECT_EQ(variant_of("b"), "--ctx 4096 --slots 1");
+  EXPECT_EQ(story.routed("a").size() + story.routed("b").size(), 2U);
+  EXPECT_TRUE(story.reason_of("replica.stepped_down").contains("room for b"));
+  story.seconds(3600);
+  EXPECT_EQ(story.loads, 3) << "and nothing swings back while both are wanted";
+}
+
+TEST_F(Variants, ABusyOrPinnedReplicaStaysAsItIs) {
+  start_a();
+  story.counts["a"] = {1, 0};
+  story.seconds(5);
+  story.deploy("b", 1, kB);
+  story.seconds(30);
+  EXPECT_EQ(story.placed("b"), 0);
+  story.state.deployments.at("a").pinned = true;
+  story.counts["a"] = {0, 0};
+  story.seconds(60);
+  EXPECT_EQ(story.placed("b"), 0);
+  EXPECT_EQ(story.unloads, 0);
+}
+
+TEST_F(Variants, NothingStepsDownWhereThatWouldNotHelp) {
+  start_a();
+  story.deploy("b", 1, kB + kGiB);
+  story.seconds(60);
+  EXPECT_EQ(variant_of("a"), "--ctx 4096 --slots 2");
+  EXPECT_EQ(story.unloads, 0);
+}
+
+TEST_F(Variants, WithRoomInItsOwnPlaceAnIdleReplicaStepsUpAfterTenMinutes) {
+  start_a();
+  story.deploy("b", 1, kB);
+  story.seconds(10);
+  story.take(event::DeploymentErased{"b"});
+  story.seconds(570);
+  EXPECT_EQ(variant_of("a"), "--ctx 4096 --slots 1");
+  story.seconds(90);
+  EXPECT_EQ(variant_of("a"), "--ctx 4096 --slots 2");
+  EXPECT_EQ(story.loads, 4);
+  story.seconds(3600);
+  EXPECT_EQ(story.loads, 4);
+}
+
+TEST_F(Variants, ABusyReplicaStepsUpOnAnotherNodeAndServesUntilItsSuccessorDoes) {
+  story.join("n1", {kA + 130 * kMiB});
+  story.deploy("a", 1, kA);
+  story.counts["a"] = {1, 0};
+  story.seconds(60);
+  ASSERT_EQ(variant_of("a"), "--ctx 4096 --slots 1");
+  story.seconds(1800);
+  EXPECT_EQ(story.loads, 1) << "no room, no step";
+  story.join("n2", {8 * kGiB});
+  for (int i = 0; i < 700; ++i) {
+    story.seconds(1);
+    ASSERT_GE(story.routed("a").size(), 1U);
+  }
+  EXPECT_EQ(story.nodes_of("a"), std::set<std::string>{"n2"});
+  EXPECT_EQ(variant_of("a"), "--ctx 4096 --slots 2");
+  EXPECT_EQ(story.unloads, 1);
+}
+
+TEST_F(Variants, RoomThatComesAndGoesIsNotTaken) {
+  start_a();
+  story.deploy("b", 1, kB);
+  story.seconds(10);
+  for (int i = 0; i < 6; ++i) {
+    story.take(event::DeploymentErased{"b"});
+    story.seconds(500);
+    story.deploy("b", 1, kB);
+    story.seconds(60);
+  }
+  EXPECT_EQ(variant_of("a"), "--ctx 4096 --slots 1");
+  EXPECT_FALSE(story.told("replica.stepped_up"));
+}
+
 }  // namespace
 }  // namespace aiv
