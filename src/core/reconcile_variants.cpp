@@ -13,7 +13,8 @@
 namespace aiv::reconcile {
 namespace {
 
-constexpr int kTrialsMax = 8;  // plans tried in one look
+constexpr int kTrialsMax = 8;      // replicas tried in one look for room
+constexpr std::size_t kUpMax = 2;  // and of those that could step up: nobody waits for it
 
 // Those that may be placed, best first.
 std::vector<Variant> own_variants(const ControllerState& state, const Deployment& deployment) {
@@ -161,15 +162,22 @@ void step_up_where_idle(Work& work) {
     return;
   }
   state.variants_checked_ms = now;
-  int trials = kTrialsMax;
+  std::vector<Placement*> lesser;
   for (auto& [id, placement] : state.placements) {
     const auto deployment = state.deployments.find(placement.spec.deployment);
     if (deployment == state.deployments.end() || !settled(state, placement) || !is_ready(state, placement))
       continue;
     const auto variants = own_variants(state, deployment->second);
     const std::ptrdiff_t rank = rank_of(variants, placement.variant);
-    if (rank == 0 || rank >= static_cast<std::ptrdiff_t>(variants.size())) continue;
-    if (--trials < 0) return;
+    if (rank > 0 && rank < static_cast<std::ptrdiff_t>(variants.size())) lesser.push_back(&placement);
+  }
+  // All in turn, a few with each look.
+  const auto look = static_cast<std::size_t>(now / std::max<std::int64_t>(1, state.settings.step_check_ms));
+  for (std::size_t i = 0; i < std::min(kUpMax, lesser.size()); ++i) {
+    Placement& placement = *lesser[(look * kUpMax + i) % lesser.size()];
+    const auto deployment = state.deployments.find(placement.spec.deployment);
+    const auto variants = own_variants(state, deployment->second);
+    const std::ptrdiff_t rank = rank_of(variants, placement.variant);
     const Way way = way_up(state, placement, variants, rank, now);
     if (way == Way::kNone) {
       state.room_since_ms.erase(deployment->first);
