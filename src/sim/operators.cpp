@@ -89,7 +89,7 @@ void World::drain_node(Node& node, bool on) {
   const auto stored = store_.state().nodes.find(id);
   if ((stored != store_.state().nodes.end() && stored->second.draining) == on) return;
   admin_change((on ? "drain " : "undrain ") + id,
-               [id, on](StoredState& state) { state.nodes[id].draining = on; }, {event::NodePut{id, on, {}}},
+               [id, on](StoredState& state) { state.nodes[id].draining = on; }, {event::NodePut{id, {.draining = on}}},
                "", "");
   if (on) return;
   // An operator who is not answered tries again.
