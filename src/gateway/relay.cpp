@@ -15,7 +15,6 @@ namespace {
 using net::Clock;
 
 constexpr std::string_view kDone = "data: [DONE]\n\n";
-constexpr net::seconds kTrailerWait{2};
 constexpr net::seconds kErrorBodyWait{5};
 constexpr net::milliseconds kPaceMin{2000};
 constexpr net::milliseconds kProbeAfter{700};  // of silence

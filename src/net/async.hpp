@@ -38,7 +38,7 @@ class [[nodiscard]] TimedWait : public Waiter, public SignalHook, public Deadlin
     hold(at);
     enlist();
   }
-  [[nodiscard]] bool await_resume() const { return notified; }
+  bool await_resume() const { return notified; }
 
   const Clock::time_point deadline;
   bool notified = false;
