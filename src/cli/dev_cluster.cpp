@@ -18,7 +18,6 @@
 namespace aiv::cli {
 namespace {
 
-constexpr auto kServerLimit = net::seconds(40);
 constexpr auto kNodesLimit = net::seconds(60);
 // The first start on a machine compiles the software GPU's shaders (15 s of CPU time per device).
 constexpr auto kModelsLimit = net::seconds(300);

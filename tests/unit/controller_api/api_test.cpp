@@ -194,7 +194,7 @@ TEST(Api, AKeyIsShownOnceAndKnownByItsHashAlone) {
   ASSERT_EQ(made.status, 201);
   const auto parsed = parse_api_key(made.body.at("key").get<std::string>());
   ASSERT_TRUE(parsed);
-  EXPECT_EQ(parsed->id, made.body.at("id"));
+  EXPECT_EQ(parsed->id, made.body.at("id").get<std::string>());
   const std::string listed = rig.call("GET", "/aiv/v1/keys").body.dump();
   EXPECT_EQ(listed.find(parsed->secret), std::string::npos);
   EXPECT_EQ(listed.find(sha256_hex(parsed->secret)), std::string::npos);

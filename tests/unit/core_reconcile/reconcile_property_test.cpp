@@ -127,7 +127,7 @@ struct Life {
         break;
       }
       case 8:
-        world.take(event::NodePut{node, prng.chance(1, 2), ""});
+        world.take(event::NodePut{node, {prng.chance(1, 2), ""}});
         break;
       case 9:
         world.restart_controller();
@@ -158,7 +158,7 @@ struct Life {
     world.delivery_ms = 0;
     for (auto& [id, agent] : world.agents) {
       if (!agent.linked) world.heal(id);
-      world.take(event::NodePut{id, false, ""});
+      world.take(event::NodePut{id, {false, ""}});
     }
     world.run(90'000);  // longer than any back-off and quarantine of such a life
   }

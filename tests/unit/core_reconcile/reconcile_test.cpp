@@ -216,7 +216,7 @@ TEST(Reconcile, ADrainedNodeIsEmptiedAfterTheSuccessorsServe) {
   world.deploy("chat", 1);
   world.run(2'000);
   const std::string first = *world.nodes_of("chat").begin();
-  world.take(event::NodePut{first, true, ""});
+  world.take(event::NodePut{first, {true, ""}});
   for (int i = 0; i < 40; ++i) {
     world.run(250);
     EXPECT_FALSE(world.routed("chat").empty());

@@ -174,7 +174,7 @@ TEST(VramFamilies, encoders_with_gates_and_fused_projections_nomic_and_modern_be
 
 // ---- by hand: 2 layers of 64, 4 heads and 2 KV heads of 16, f16, one slot of 512 cells ------------------
 
-constexpr EstimateOptions kSmall{.ctx = 512, .backend = EstimateBackend::kCuda};
+const EstimateOptions kSmall{.ctx = 512, .backend = EstimateBackend::kCuda};
 constexpr Bytes kLayer = 2 * 512 * 2 * 16 * 2;  // K and V, 512 cells, 2 heads of 16, 2 bytes
 
 TEST(VramFamilies, layers_without_kv_heads_have_no_cache) {
