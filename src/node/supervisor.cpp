@@ -53,6 +53,11 @@ std::string shader_home(const std::string& data_dir) {
   return data_dir + "/home";
 }
 
+bool ran_out_of_memory(const ResidencyParser& log) {
+  return log.failure() == LoadFailure::kWeightsDoNotFit || log.failure() == LoadFailure::kCacheDoesNotFit ||
+         log.failure() == LoadFailure::kComputeDoesNotFit;
+}
+
 // What a person reads when a load ended. True if a restart cannot mend it.
 std::pair<std::string, bool> why_it_ended(const ResidencyParser& log, const std::string& status,
                                           bool was_ready) {
@@ -117,6 +122,7 @@ ReplicaStatus Supervisor::status() const {
   s.spec_hash = hash_;
   s.state = life_.state();
   s.reason = life_.reason();
+  s.out_of_memory = s.state == ReplicaState::kFailed && out_of_memory_;
   s.progress = s.state == ReplicaState::kReady ? 1.0 : progress_;
   s.pid = engine_pid_;
   s.started_at_ms = started_at_ms_;
@@ -337,6 +343,7 @@ net::Task<Result<>> Supervisor::start_engine() {
   log_ = ResidencyParser{};
   engine_ready_ = protocol_seen_ = replayed_ = false;
   measured_.clear();
+  out_of_memory_ = false;
   engine_pid_ = 0;
   progress_ = 0;
   auto process = net::Process::spawn(executor_, std::move(shim));
@@ -440,6 +447,7 @@ void Supervisor::engine_gone(const std::string& status, std::uint64_t engine) {
   exited_engine_ = engine;
   client_.reset();
   const auto [reason, for_good] = why_it_ended(log_, status, engine_ready_);
+  out_of_memory_ = !engine_ready_ && ran_out_of_memory(log_);
   push(for_good ? LifeEvent::kExitedForGood : LifeEvent::kExited, reason, engine);
 }
 

@@ -152,6 +152,7 @@ class Supervisor : public std::enable_shared_from_this<Supervisor> {
   std::string exit_;  // of the engine that was last seen to end
   std::uint64_t exited_engine_ = 0;
   std::vector<DeviceBytes> measured_;
+  bool out_of_memory_ = false;  // how the last load ended
 
   std::list<std::function<void()>> cancels_;
   int running_ = 0;

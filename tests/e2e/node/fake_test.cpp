@@ -312,6 +312,7 @@ TEST_F(FakeNode, ALoadThatRunsOutOfMemorySaysWhichAndIsNotRepeated) {
     desire({spec(id, fault.settings)});
     const ReplicaStatus failed = await_state(id, ReplicaState::kFailed);
     EXPECT_THAT(failed.reason, HasSubstr(fault.reason));
+    EXPECT_TRUE(failed.out_of_memory);
     EXPECT_EQ(failed.restarts, 0);
   }
 }
@@ -322,6 +323,7 @@ TEST_F(FakeNode, AnEngineThatCrashesWhileLoadingFailsAfterThreeTries) {
   const ReplicaStatus failed = await_state("a-1", ReplicaState::kFailed);
   EXPECT_THAT(failed.reason, HasSubstr("exit 7"));
   EXPECT_THAT(failed.reason, HasSubstr("3 times in a row"));
+  EXPECT_FALSE(failed.out_of_memory);
   EXPECT_EQ(failed.restarts, 2);
 }
 
