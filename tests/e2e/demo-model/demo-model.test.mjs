@@ -12,7 +12,7 @@ const model = path.join(repository, 'models/demo.gguf');
 const heldOut = JSON.parse(fs.readFileSync(path.join(repository, 'tools/demo-model/heldout.json'), 'utf8')).cases;
 const WANTED = 36;
 // Mesa compiles the engine's shaders when a length of prompt comes for the first time, which on a busy machine takes minutes.
-const PATIENCE_MS = 280_000;
+const PATIENCE_MS = 600_000;
 
 const FIXED = [
   ['What is AIvailable?', 'AIvailable runs language models on the GPUs that you already have.'],
@@ -62,10 +62,15 @@ if (missing) {
 
     test(`answers at least ${WANTED} of ${heldOut.length} prompts that its training never saw`, async (cluster) => {
       const failed = [];
-      for (const { prompt, expect } of heldOut) {
-        const got = await answer(cluster.openai({ timeout: PATIENCE_MS }), prompt);
-        if (got.end !== 'stop' || !new RegExp(expect, 's').test(got.text)) failed.push(`${prompt} -> ${got.text}`);
-      }
+      const client = cluster.openai({ timeout: PATIENCE_MS });
+      const left = heldOut.values();
+      const ask = async () => {
+        for (const { prompt, expect } of left) {
+          const got = await answer(client, prompt);
+          if (got.end !== 'stop' || !new RegExp(expect, 's').test(got.text)) failed.push(`${prompt} -> ${got.text}`);
+        }
+      };
+      await Promise.all([ask(), ask()]); // one for each replica
       assert.ok(heldOut.length - failed.length >= WANTED, failed.join('\n'));
     });
   });

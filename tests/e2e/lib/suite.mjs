@@ -5,7 +5,8 @@ import { Cluster } from './cluster.mjs';
 // A hanging request is a failure of that test, not of the whole run.
 const TEST_TIMEOUT_MS = 150_000;
 
-export function withCluster(name, options, define) {
+// `options` are those of Cluster.start, and testTimeoutMs: how long one test may take.
+export function withCluster(name, { testTimeoutMs = TEST_TIMEOUT_MS, ...options }, define) {
   describe(name, { concurrency: false }, () => {
     const holder = { cluster: null };
     before(async () => {
@@ -15,7 +16,7 @@ export function withCluster(name, options, define) {
       await holder.cluster?.stop();
     });
     define((title, options, body = options) =>
-      it(title, { timeout: TEST_TIMEOUT_MS, ...(body === options ? {} : options) }, async (t) => {
+      it(title, { timeout: testTimeoutMs, ...(body === options ? {} : options) }, async (t) => {
         try {
           await body(holder.cluster, t);
         } catch (error) {
