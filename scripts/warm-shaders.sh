@@ -19,7 +19,7 @@ mkdir -p "$cache" && chmod 700 "$cache"
 log=$CACHE/warm-shaders.log
 port=$((20000 + RANDOM % 20000))
 env -i PATH=/usr/bin:/bin VK_ICD_FILENAMES="$icd" NODEVICE_SELECT=1 GGML_VK_VISIBLE_DEVICES=0 GGML_NO_BACKTRACE=1 \
-  MESA_SHADER_CACHE_DIR="$cache" "$engine/llama-server" -m "$model" --host 127.0.0.1 --port $port -dev Vulkan0 -ngl all \
+  LP_NUM_THREADS=0 MESA_SHADER_CACHE_DIR="$cache" "$engine/llama-server" -m "$model" --host 127.0.0.1 --port $port -dev Vulkan0 -ngl all \
   --fit off -sm none -c 1024 -np 2 --no-kv-unified -fa on -ub 512 -t 1 --no-ui --cache-ram 0 --offline \
   -ot token_embd.weight=Vulkan0 >"$log" 2>&1 </dev/null &
 pid=$!
