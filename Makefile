@@ -40,6 +40,7 @@ test: ## all tests, real engine included (ARGS="..." goes to ctest)
 	@scripts/build.sh $(PRESET)
 	@scripts/demo-model.sh $(PRESET)
 	@scripts/warm-shaders.sh $(PRESET)
+	@scripts/fetch-promtool.sh
 	@scripts/run-tests.sh $(PRESET) $(ARGS)
 
 check-asan: ## unit tests under AddressSanitizer and UBSan

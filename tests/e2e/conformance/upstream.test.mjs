@@ -40,14 +40,14 @@ const missing = !engineDir
   : !unit
     ? "the engine's source is not there (make build fetches it)"
     : pytest.code !== 0
-      ? 'pytest is not installed (apt install python3-pytest python3-requests)'
+      ? 'pytest is not installed (scripts/setup.sh test, or apt install python3-pytest python3-requests)'
       : null;
 
 if (missing) {
   describe("llama.cpp's own server tests", () => it('pass', { skip: missing }, () => {}));
 } else {
   withCluster("llama.cpp's own server tests", { engine: 'llama', gpus: 'A:256MiB' }, (test) => {
-    test('pass against the gateway, but for those listed', { timeout: 280_000 }, async (cluster) => {
+    test('pass against the gateway, but for those listed', { timeout: 800_000 }, async (cluster) => {
       const aliases = ['test', 'tinyllama-2-anthropic'];
       await cluster.api('deployments/demo', { method: 'PATCH', body: { aliases } });
       const exceptions = fs

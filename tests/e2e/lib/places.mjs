@@ -18,6 +18,9 @@ export const aivBin =
 // Folder of llama-server and its backends; null where it was not built.
 export const engineDir = firstThatExists([process.env.AIV_ENGINE_DIR, aivBin && path.join(path.dirname(aivBin), 'engine')]);
 
+// Where scripts/fetch-promtool.sh puts it, else one of the PATH.
+export const promtool = firstThatExists([process.env.AIV_PROMTOOL, path.join(repository, '.cache/promtool/promtool')]) ?? 'promtool';
+
 // A file of the optional test data, or null.
 export function testData(relative) {
   return firstThatExists([process.env.AIV_TEST_DATA && path.join(process.env.AIV_TEST_DATA, relative), path.join(repository, '../shared', relative)]);
