@@ -60,20 +60,22 @@ void forget_replica(ControllerState& state, const std::string& id) {
   }
 }
 
-// How many replicas the plan for `trial` gives `deployment`, of variants of at least this rank; -1 when
-// somebody who settled would have to go.
-int planned_for(const ControllerState& trial, const std::string& deployment,
-                const std::vector<Variant>& variants, std::ptrdiff_t rank, std::int64_t now_ms) {
-  const Plan plan = trial_plan(trial, now_ms);
-  std::size_t stay = 0;
-  int count = 0;
-  for (const PlanPlacement& placement : plan.placements) {
-    stay += placement.keep ? 1 : 0;
-    count += placement.model == deployment && rank_of(variants, placement.variant) <= rank ? 1 : 0;
-  }
-  const auto there = static_cast<std::size_t>(std::ranges::count_if(
-      trial.placements, [&](const auto& entry) { return settled(trial, entry.second); }));
-  return stay == there ? count : -1;
+// What the planner would do with `trial`; nothing when somebody who settled would have to go.
+std::vector<PlanPlacement> harmless_plan(const ControllerState& trial, std::int64_t now_ms) {
+  Plan plan = trial_plan(trial, now_ms);
+  const auto stay = std::ranges::count(plan.placements, true, &PlanPlacement::keep);
+  const auto there = std::ranges::count_if(
+      trial.placements, [&](const auto& entry) { return settled(trial, entry.second); });
+  if (stay != there) return {};
+  return std::move(plan.placements);
+}
+
+// Replicas that a plan gives `deployment`, of variants of at least this rank.
+int count_of(const std::vector<PlanPlacement>& plan, const std::string& deployment,
+             const std::vector<Variant>& variants, std::ptrdiff_t rank) {
+  return static_cast<int>(std::ranges::count_if(plan, [&](const PlanPlacement& placement) {
+    return placement.model == deployment && rank_of(variants, placement.variant) <= rank;
+  }));
 }
 
 // With the replica gone and its deployment content with less, `asking` has one more and the deployment as
@@ -86,10 +88,10 @@ bool makes_room(const ControllerState& state, const Placement& placement, const 
   ControllerState trial = state;
   forget_replica(trial, placement.spec.id);
   trial.held_down.insert(name);
-  const auto any = static_cast<std::ptrdiff_t>(own.size());
-  return planned_for(trial, name, own, any, now_ms) >= settled_count(state, name) &&
-         planned_for(trial, asking, others, static_cast<std::ptrdiff_t>(others.size()), now_ms) >
-             settled_count(state, asking);
+  const auto any = [](const std::vector<Variant>& variants) { return std::ssize(variants); };
+  const std::vector<PlanPlacement> plan = harmless_plan(trial, now_ms);
+  return count_of(plan, name, own, any(own)) >= settled_count(state, name) &&
+         count_of(plan, asking, others, any(others)) > settled_count(state, asking);
 }
 
 enum class Way { kNone, kElsewhere, kInPlace };
@@ -104,12 +106,13 @@ Way way_up(const ControllerState& state, const Placement& placement, const std::
   ControllerState trial = state;
   trial.held_down.erase(name);
   trial.outgrown.insert(placement.spec.id);
-  if (planned_for(trial, name, variants, rank - 1, now_ms) > better_now) return Way::kElsewhere;
+  const auto better_in = [&] { return count_of(harmless_plan(trial, now_ms), name, variants, rank - 1); };
+  if (better_in() > better_now) return Way::kElsewhere;
   // Its model would be away for as long as a load takes: only where nobody would notice.
   if (!idle_for(state, placement, now_ms, state.settings.step_idle_ms)) return Way::kNone;
   trial.outgrown.erase(placement.spec.id);
   forget_replica(trial, placement.spec.id);
-  return planned_for(trial, name, variants, rank - 1, now_ms) > better_now ? Way::kInPlace : Way::kNone;
+  return better_in() > better_now ? Way::kInPlace : Way::kNone;
 }
 
 void step_up(Work& work, Placement& placement, Way way, const Variant& better) {
