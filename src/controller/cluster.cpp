@@ -23,12 +23,6 @@ std::string audit_key(std::int64_t n) { return fmt::format("{}{:016}", kAuditPre
 
 constexpr net::seconds kStoreProbeEach{2};
 
-bool is_write(const Command& command) {
-  return std::holds_alternative<command::SavePlacement>(command) ||
-         std::holds_alternative<command::ErasePlacement>(command) ||
-         std::holds_alternative<command::SaveMargin>(command);
-}
-
 // What a GGUF's header says; an unreadable one stays registered with the reason.
 void read_facts(ModelRecord& model) {
   if (model.engine == EngineKind::kFake) return;
@@ -503,6 +497,7 @@ net::Task<Result<std::int64_t>> Cluster::change(Change change) {
   }
   changing_ = false;
   change_done_.notify();
+  note_writable(result);
   switch (result.outcome) {
     case TxnOutcome::kCommitted: break;
     case TxnOutcome::kCompareFailed: {
@@ -511,15 +506,10 @@ net::Task<Result<std::int64_t>> Cluster::change(Change change) {
       }
       co_return fail(ErrorCode::kConflict, "it was changed meanwhile");
     }
-    case TxnOutcome::kUnknown:
-      note_writable(result);
-      co_return fail(ErrorCode::kUnavailable, result.reason, "unknown");
-    case TxnOutcome::kUnavailable:
-      note_writable(result);
-      co_return fail(ErrorCode::kUnavailable, result.reason, "none");
+    case TxnOutcome::kUnknown: co_return fail(ErrorCode::kUnavailable, result.reason, "unknown");
+    case TxnOutcome::kUnavailable: co_return fail(ErrorCode::kUnavailable, result.reason, "none");
     case TxnOutcome::kInvalid: co_return fail(ErrorCode::kTooLarge, result.reason);
   }
-  note_writable(result);
   note_committed(change.txn, result.rev);
   follow_change(change.txn);
   for (const Event& event : change.events) {

@@ -283,4 +283,11 @@ struct Tell {
 using Command = std::variant<command::SavePlacement, command::ErasePlacement, command::PublishDesired,
                              command::PublishRoutes, command::Tell, command::SaveMargin>;
 
+// Whether the state's store carries it out.
+inline bool is_write(const Command& command) {
+  return std::holds_alternative<command::SavePlacement>(command) ||
+         std::holds_alternative<command::ErasePlacement>(command) ||
+         std::holds_alternative<command::SaveMargin>(command);
+}
+
 }  // namespace aiv

@@ -10,12 +10,6 @@ constexpr std::int64_t kTickMs = 250;
 constexpr std::int64_t kAnswerLimitMs = 5'000;
 constexpr std::size_t kWritesPerTxn = 64;
 
-bool is_write(const Command& command) {
-  return std::holds_alternative<command::SavePlacement>(command) ||
-         std::holds_alternative<command::ErasePlacement>(command) ||
-         std::holds_alternative<command::SaveMargin>(command);
-}
-
 }  // namespace
 
 void Controller::later(From from, std::function<void()> action) {
