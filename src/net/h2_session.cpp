@@ -77,10 +77,7 @@ int Connection::on_frame(nghttp2_session*, const nghttp2_frame* frame, void* sel
 namespace {
 
 Task<> answer_refusal(ExchangePtr exchange, HeadRefusal refusal) {
-  const std::string code = refusal.status == 431 ? "headers_too_large" : "bad_request";
-  std::string body = R"({"error":{"message":")" + refusal.reason +
-                     R"(","type":"invalid_request_error","param":null,"code":")" + code + R"("}})";
-  const Result<> sent = co_await exchange->respond_json(refusal.status, std::move(body));
+  const Result<> sent = co_await exchange->respond_json(refusal.status, refusal_json(refusal));
   static_cast<void>(sent);
 }
 

@@ -336,12 +336,8 @@ void Connection::sweep(Clock::time_point now) {
 }
 
 Task<> Connection::refuse(int status, std::string reason) {
-  const std::string code = status == 413   ? "request_too_large"
-                           : status == 431 ? "headers_too_large"
-                                           : "bad_request";
-  const std::string body =
-      fmt::format(R"({{"error":{{"message":"{}","type":"invalid_request_error","param":null,"code":"{}"}}}})",
-                  reason, status == 408 ? "request_timeout" : code);
+  const HeadRefusal refusal{status, std::move(reason)};
+  const std::string body = refusal_json(refusal);
   const std::string answer = fmt::format(
       "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
       status, reason_phrase(status), body.size(), body);

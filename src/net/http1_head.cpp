@@ -214,6 +214,15 @@ std::expected<RequestHead, HeadRefusal> check_h2_request(std::string method, std
   return head;
 }
 
+std::string refusal_json(const HeadRefusal& refusal) {
+  const std::string_view code = refusal.status == 408   ? "request_timeout"
+                                : refusal.status == 413 ? "request_too_large"
+                                : refusal.status == 431 ? "headers_too_large"
+                                                        : "bad_request";
+  return R"({"error":{"message":")" + refusal.reason +
+         R"(","type":"invalid_request_error","param":null,"code":")" + std::string(code) + R"("}})";
+}
+
 std::size_t find_head_end(std::string_view raw) {
   for (std::size_t at = raw.find('\n'); at != std::string_view::npos; at = raw.find('\n', at + 1)) {
     const std::string_view rest = raw.substr(at + 1);

@@ -29,6 +29,9 @@ struct HeadRefusal {
   std::string reason;
 };
 
+// The body of the answer to a refusal, in OpenAI's words for an error.
+std::string refusal_json(const HeadRefusal& refusal);
+
 // Where the head ends (just past the empty line), npos if it is not complete yet.
 std::size_t find_head_end(std::string_view raw);
 
