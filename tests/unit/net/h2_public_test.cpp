@@ -70,6 +70,15 @@ Task<> run_connection(H2Ptr connection, std::string* ended) {
   *ended = why.reason;
 }
 
+// A client whose connection runs until it ends, with the reason in `ended` then.
+Task<H2Ptr> connect_to(std::string address, std::string* ended) {
+  StreamPtr stream = co_await dial_with(address, "h2");
+  H2Ptr client = H2Connection::client(std::move(stream));
+  const Executor executor = co_await this_executor();
+  spawn(executor, run_connection(client, ended), "client");
+  co_return client;
+}
+
 Task<std::string> fetch(H2Ptr client, std::string method, std::string path, std::string body) {
   RequestHead head{std::move(method), std::move(path), "", kAuthority};
   auto exchange = co_await client->open(std::move(head), std::move(body));
@@ -102,9 +111,7 @@ TEST(H2Public, RequestsAreHeldToTheRulesOfHttp1) {
   run([](Executor executor) -> Task<> {
     Fixture f(executor);
     std::string ended;
-    StreamPtr stream = co_await dial_with(f.address, "h2");
-    const H2Ptr client = H2Connection::client(std::move(stream));
-    spawn(executor, run_connection(client, &ended), "client");
+    const H2Ptr client = co_await connect_to(f.address, &ended);
     EXPECT_EQ(co_await fetch(client, "POST", "/a%20b?q=1", "body"), "200 POST /a b q=1 aiv");
     EXPECT_EQ(f.seen, "body");
     for (const std::string path : {"/a/../b", "/a%2fb", "//a", "/%00", "/a#b", "nothing"}) {
@@ -125,9 +132,7 @@ TEST(H2Public, ARefusalEndsTheUploadAndNotTheConnection) {
   run([](Executor executor) -> Task<> {
     Fixture f(executor);
     std::string ended;
-    StreamPtr stream = co_await dial_with(f.address, "h2");
-    const H2Ptr client = H2Connection::client(std::move(stream));
-    spawn(executor, run_connection(client, &ended), "client");
+    const H2Ptr client = co_await connect_to(f.address, &ended);
     for (int i = 0; i < 3; ++i)
       EXPECT_EQ(co_await fetch(client, "POST", "/refuse", std::string(9'000'000, 'a')), "413 {}");
     EXPECT_EQ(co_await fetch(client, "GET", "/x", ""), "200 GET /x  aiv");
@@ -141,9 +146,7 @@ TEST(H2Public, AFloodOfResetsEndsTheConnection) {
   run([](Executor executor) -> Task<> {
     Fixture f(executor);
     std::string ended;
-    StreamPtr stream = co_await dial_with(f.address, "h2");
-    const H2Ptr client = H2Connection::client(std::move(stream));
-    spawn(executor, run_connection(client, &ended), "client");
+    const H2Ptr client = co_await connect_to(f.address, &ended);
     for (int batch = 0; batch < 60 && client->open_for_requests(); ++batch) {
       std::vector<ClientExchangePtr> open;
       for (int i = 0; i < 50; ++i) {
@@ -166,9 +169,7 @@ TEST(H2Public, WhatAClientLetsLieIsGivenUp) {
     limits.idle_time_max = milliseconds(1500);
     Fixture f(executor, limits);
     std::string ended;
-    StreamPtr stream = co_await dial_with(f.address, "h2");
-    const H2Ptr client = H2Connection::client(std::move(stream));
-    spawn(executor, run_connection(client, &ended), "client");
+    const H2Ptr client = co_await connect_to(f.address, &ended);
     RequestHead head{"GET", "/flood", "", kAuthority};
     auto exchange = co_await client->open(std::move(head), "");
     const auto answer = co_await (*exchange)->head(soon());
@@ -189,9 +190,7 @@ TEST(H2Public, ADrainingServerLetsRequestsEndAndTakesNoMore) {
   run([](Executor executor) -> Task<> {
     Fixture f(executor);
     std::string ended;
-    StreamPtr stream = co_await dial_with(f.address, "h2");
-    const H2Ptr client = H2Connection::client(std::move(stream));
-    spawn(executor, run_connection(client, &ended), "client");
+    const H2Ptr client = co_await connect_to(f.address, &ended);
     EXPECT_EQ(co_await fetch(client, "GET", "/x", ""), "200 GET /x  aiv");
     f.server->drain();
     for (int i = 0; i < 2500 && ended.empty(); ++i) co_await sleep_for(milliseconds(2));
