@@ -88,7 +88,7 @@ void Root::run(std::coroutine_handle<> at) {
 boost::asio::execution_context::id Loop::id;
 
 Loop::Loop(boost::asio::execution_context& context)
-    : service(context), executor_(static_cast<boost::asio::io_context&>(context).get_executor()), timer_(executor_) {}
+    : service(context), executor_(static_cast<boost::asio::io_context&>(context).get_executor()), timer_(executor_), poller_(executor_) {}
 
 Loop& Loop::of(const Executor& executor) { return boost::asio::use_service<Loop>(executor.context()); }
 
@@ -96,7 +96,20 @@ void Loop::start(Root& root) {
   root.loop = this;
   roots_.push_back(root);
   if (!work_) work_.emplace(executor_);
+  poll();
   root.run(root.self);
+}
+
+void Loop::poll() {
+  if (down_ || roots_.empty()) return;
+  poller_.wait([this] {
+    // Whom the events wake goes on here, not with a turn of its own.
+    const bool was_scheduled = std::exchange(scheduled_, true);
+    poller_.take_events();
+    if (was_scheduled) return poll();
+    turn();
+    poll();
+  });
 }
 
 void Loop::wake(Waiter& waiter) {
@@ -157,6 +170,7 @@ void Loop::after_root() {
   ++arming_;
   armed_ = Clock::time_point::max();
   timer_.cancel();
+  poller_.stop();
   work_.reset();
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "net/async.hpp"
+#include "net/poller.hpp"
 
 namespace aiv::net::detail {
 
@@ -40,6 +41,9 @@ class Loop final : public boost::asio::execution_context::service {
     bool open = true;
   };
   [[nodiscard]] const std::shared_ptr<Blocking>& blocking() const { return blocking_; }
+  [[nodiscard]] Poller& poller() { return poller_; }
+  // Waits for the sockets' events, while there is somebody to wake.
+  void poll();
 
  private:
   struct ByDeadline {
@@ -63,6 +67,7 @@ class Loop final : public boost::asio::execution_context::service {
                   intrusive::constant_time_size<false>>
       roots_;
   intrusive::list<Waiter, intrusive::base_hook<ReadyHook>, intrusive::constant_time_size<false>> ready_;
+  Poller poller_;
   bool scheduled_ = false;
   bool down_ = false;
   std::optional<boost::asio::executor_work_guard<Executor>> work_;  // while there are roots

@@ -6,9 +6,9 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <cerrno>
-#include <span>
 
 #include "net/asio_wait.hpp"
+#include "net/poller.hpp"
 #include "net/stream.hpp"
 
 namespace aiv::net::detail {
@@ -20,73 +20,58 @@ using Unix = asio::local::stream_protocol;
 template <class Protocol>
 using SocketOf = asio::basic_stream_socket<Protocol, Executor>;
 
+// At most so much is read, or made of what was read, at once.
 inline constexpr std::size_t kReadMax = 256 * 1024;
 
-// All connections of a thread read into one buffer, so that an idle one has none.
-std::span<char> thread_buffer();
 Error io_failure(const error_code& error, std::string where = {});
 inline error_code last_error() { return {errno, boost::system::system_category()}; }
 
-enum class Moved { kSome, kNothingNow, kEnd, kFailed };
-// One recv() into the thread's buffer; `bytes` is what came.
-Moved receive_some(int fd, std::span<const char>& bytes);
-// Sends from the front of `bytes`, and removes what has gone.
-Moved send_some(int fd, std::string_view& bytes);
-
+// Takes the descriptor out of `socket`.
 template <class Protocol>
-void shut(SocketOf<Protocol>& socket) {
+int release(SocketOf<Protocol>& socket) {
   error_code ignored;
-  // What was sent must still arrive where the peer's bytes were not read to their end.
-  if constexpr (std::is_same_v<Protocol, Tcp>) socket.shutdown(asio::socket_base::shutdown_both, ignored);
-  socket.close(ignored);
+  return socket.release(ignored);
 }
 
-template <class Protocol>
+// A TCP or Unix socket.
 class SocketStream final : public ByteStream {
  public:
-  SocketStream(SocketOf<Protocol> socket, std::string peer) : socket_(std::move(socket)), peer_(std::move(peer)) {
-    error_code ignored;
-    socket_.non_blocking(true, ignored);
-  }
-  ~SocketStream() override { shut<Protocol>(socket_); }
+  template <class Protocol>
+  SocketStream(SocketOf<Protocol> socket, std::string peer)
+      : socket_(socket.get_executor(), release<Protocol>(socket)), tcp_(std::is_same_v<Protocol, Tcp>), peer_(std::move(peer)) {}
+  ~SocketStream() override { close(); }
 
   Task<Result<bool>> read_more(std::string& out) override {
-    auto readable = [this](auto handler) { socket_.async_wait(SocketOf<Protocol>::wait_read, std::move(handler)); };
     for (;;) {
-      // Readiness first, then one read: to read ahead of it would be in vain every other time.
-      const error_code error = co_await asio_wait(readable);
-      if (error) co_return std::unexpected(io_failure(error, peer_));
       std::span<const char> bytes;
-      switch (receive_some(socket_.native_handle(), bytes)) {
+      switch (socket_.receive(bytes)) {
         case Moved::kSome: out.append(bytes.data(), bytes.size()); co_return true;
         case Moved::kEnd: co_return false;
         case Moved::kFailed: co_return std::unexpected(io_failure(last_error(), peer_));
         case Moved::kNothingNow: break;
       }
+      co_await socket_.readable();
     }
   }
   Task<Result<>> write_all(std::string_view bytes) override {
-    auto writable = [this](auto handler) { socket_.async_wait(SocketOf<Protocol>::wait_write, std::move(handler)); };
     while (!bytes.empty()) {
-      const Moved moved = send_some(socket_.native_handle(), bytes);
+      const Moved moved = socket_.send(bytes);
       if (moved == Moved::kFailed) co_return std::unexpected(io_failure(last_error(), peer_));
-      if (moved != Moved::kNothingNow) continue;
-      const error_code error = co_await asio_wait(writable);
-      if (error) co_return std::unexpected(io_failure(error, peer_));
+      if (moved == Moved::kNothingNow) co_await socket_.writable();
     }
     co_return Result<>{};
   }
   Task<> end_output() override {
-    error_code ignored;
-    socket_.shutdown(asio::socket_base::shutdown_send, ignored);
+    socket_.end_output();
     co_return;
   }
-  void close() override { shut<Protocol>(socket_); }
+  void close() override { socket_.close(tcp_); }
   [[nodiscard]] std::string peer() const override { return peer_; }
   [[nodiscard]] std::vector<std::string> peer_identities() const override { return {}; }
 
  private:
-  SocketOf<Protocol> socket_;
+  PolledSocket socket_;
+  const bool tcp_;
   std::string peer_;
 };
 

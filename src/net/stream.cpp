@@ -34,38 +34,6 @@ Error io_failure(const error_code& error, std::string where) {
   return {code, error.message(), std::move(where)};
 }
 
-std::span<char> thread_buffer() {
-  thread_local std::vector<char> buffer(kReadMax);
-  return buffer;
-}
-
-Moved receive_some(int fd, std::span<const char>& bytes) {
-  const std::span<char> buffer = thread_buffer();
-  for (;;) {
-    const ssize_t got = ::recv(fd, buffer.data(), buffer.size(), 0);
-    if (got > 0) {
-      bytes = buffer.first(static_cast<std::size_t>(got));
-      return Moved::kSome;
-    }
-    if (got == 0) return Moved::kEnd;
-    if (errno == EINTR) continue;
-    return errno == EAGAIN || errno == EWOULDBLOCK ? Moved::kNothingNow : Moved::kFailed;
-  }
-}
-
-Moved send_some(int fd, std::string_view& bytes) {
-  for (;;) {
-    const ssize_t gone = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (gone >= 0) {
-      const bool all = static_cast<std::size_t>(gone) == bytes.size();
-      bytes.remove_prefix(static_cast<std::size_t>(gone));
-      return all ? Moved::kSome : Moved::kNothingNow;
-    }
-    if (errno == EINTR) continue;
-    return errno == EAGAIN || errno == EWOULDBLOCK ? Moved::kNothingNow : Moved::kFailed;
-  }
-}
-
 }  // namespace detail
 
 namespace {
@@ -150,7 +118,7 @@ Task<Result<StreamPtr>> dial(std::string address, TlsContextPtr tls, Clock::dura
     endpoints.emplace_back(parsed->path);
     const Result<> done = co_await connect_any<Unix>(socket, std::move(endpoints), timeout, address);
     if (!done) co_return std::unexpected(done.error());
-    co_return std::make_unique<SocketStream<Unix>>(std::move(socket), "unix");
+    co_return std::make_unique<SocketStream>(std::move(socket), "unix");
   }
   asio::ip::basic_resolver<Tcp, Executor> resolver(executor);
   std::vector<Tcp::endpoint> endpoints;
@@ -168,7 +136,7 @@ Task<Result<StreamPtr>> dial(std::string address, TlsContextPtr tls, Clock::dura
   tune(socket, kPeerSilenceMax);
   std::string peer = name_of(socket);
   if (tls) co_return co_await shake_hands(std::move(socket), std::move(tls), std::move(peer), false);
-  co_return std::make_unique<SocketStream<Tcp>>(std::move(socket), std::move(peer));
+  co_return std::make_unique<SocketStream>(std::move(socket), std::move(peer));
 }
 
 namespace {
@@ -229,9 +197,9 @@ class ListenerOf final : public Listener {
           continue;
         }
         const std::string peer = name_of(socket);
-        shared->handler(std::make_unique<SocketStream<Tcp>>(std::move(socket), peer));
+        shared->handler(std::make_unique<SocketStream>(std::move(socket), peer));
       } else {
-        shared->handler(std::make_unique<SocketStream<Unix>>(std::move(socket), "unix"));
+        shared->handler(std::make_unique<SocketStream>(std::move(socket), "unix"));
       }
     }
   }

@@ -53,7 +53,7 @@ std::string tls_reason() {
 class TlsStream final : public ByteStream {
  public:
   TlsStream(SocketOf<Tcp> socket, TlsContextPtr context, std::string peer, bool as_server)
-      : socket_(std::move(socket)), context_(std::move(context)), peer_(std::move(peer)), ssl_(SSL_new(context_->native())) {
+      : socket_(socket.get_executor(), release<Tcp>(socket)), context_(std::move(context)), peer_(std::move(peer)), ssl_(SSL_new(context_->native())) {
     AIV_ASSERT(ssl_ != nullptr);
     arrived_ = BIO_new(BIO_s_mem());
     leaving_ = BIO_new(BIO_s_mem());
@@ -64,11 +64,9 @@ class TlsStream final : public ByteStream {
     } else {
       SSL_set_connect_state(ssl_);
     }
-    error_code ignored;
-    socket_.non_blocking(true, ignored);
   }
   ~TlsStream() override {
-    shut<Tcp>(socket_);
+    close();
     SSL_free(ssl_);
   }
 
@@ -123,11 +121,10 @@ class TlsStream final : public ByteStream {
     SSL_shutdown(ssl_);
     while (flushing_) co_await flushed_.wait();
     const Result<> sent = co_await flush();
-    error_code ignored;
-    if (sent) socket_.shutdown(asio::socket_base::shutdown_send, ignored);
+    if (sent) socket_.end_output();
   }
 
-  void close() override { shut<Tcp>(socket_); }
+  void close() override { socket_.close(true); }
   [[nodiscard]] std::string peer() const override { return peer_; }
   [[nodiscard]] std::vector<std::string> peer_identities() const override { return uri_names(ssl_); }
   [[nodiscard]] std::string protocol() const override { return protocol_of(ssl_); }
@@ -146,12 +143,9 @@ class TlsStream final : public ByteStream {
 
   // Waits for bytes of the socket; false at its end.
   Task<Result<bool>> receive() {
-    auto readable = [this](auto handler) { socket_.async_wait(SocketOf<Tcp>::wait_read, std::move(handler)); };
     for (;;) {
-      const error_code error = co_await asio_wait(readable);
-      if (error) co_return std::unexpected(io_failure(error, peer_));
       std::span<const char> bytes;
-      switch (receive_some(socket_.native_handle(), bytes)) {
+      switch (socket_.receive(bytes)) {
         case Moved::kSome:
           AIV_ASSERT(BIO_write(arrived_, bytes.data(), static_cast<int>(bytes.size())) == static_cast<int>(bytes.size()));
           co_return true;
@@ -159,28 +153,26 @@ class TlsStream final : public ByteStream {
         case Moved::kFailed: co_return std::unexpected(io_failure(last_error(), peer_));
         case Moved::kNothingNow: break;
       }
+      co_await socket_.readable();
     }
   }
 
   // Sends what OpenSSL has made, also what it makes meanwhile.
   Task<Result<>> flush() {
-    auto writable = [this](auto handler) { socket_.async_wait(SocketOf<Tcp>::wait_write, std::move(handler)); };
     flushing_ = true;
     Result<> out;
     while (out && BIO_ctrl_pending(leaving_) > 0) {
       char* data = nullptr;
       const long size = BIO_get_mem_data(leaving_, &data);
       std::string_view bytes(data, static_cast<std::size_t>(size));
-      const Moved moved = send_some(socket_.native_handle(), bytes);
+      const Moved moved = socket_.send(bytes);
       if (moved == Moved::kFailed) {
         out = std::unexpected(io_failure(last_error(), peer_));
         break;
       }
       // Not BIO_reset(): that overwrites the whole of the buffer with zeros each time.
       drop_front(static_cast<std::size_t>(size) - bytes.size());
-      if (moved == Moved::kSome) continue;
-      const error_code error = co_await asio_wait(writable);
-      if (error) out = std::unexpected(io_failure(error, peer_));
+      if (moved == Moved::kNothingNow) co_await socket_.writable();
     }
     flushing_ = false;
     flushed_.notify();
@@ -196,7 +188,7 @@ class TlsStream final : public ByteStream {
     }
   }
 
-  SocketOf<Tcp> socket_;
+  PolledSocket socket_;
   TlsContextPtr context_;
   std::string peer_;
   SSL* ssl_;
