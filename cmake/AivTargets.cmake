@@ -23,12 +23,12 @@ endif()
 target_include_directories(aiv_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
 target_compile_definitions(aiv_flags INTERFACE AIV_VERSION="${PROJECT_VERSION}")
 
-# aiv_library(NAME [JOINED] [DEPS target...]): a static library from every .cpp of the current folder.
-# JOINED: with -DAIV_JOINED=ON (the release preset) several sources are compiled as one, which takes a third of the
+# aiv_library(NAME [JOINED count] [DEPS target...]): a static library from every .cpp of the current folder.
+# JOINED: with -DAIV_JOINED=ON (the release preset) that many sources are compiled as one, which takes a third of the
 # time where each of them reads the same large headers. Their anonymous namespaces then share a scope: two helpers of
 # one name are an error of that build, and one of them belongs into a header.
 function(aiv_library name)
-  cmake_parse_arguments(A "JOINED" "" "DEPS" ${ARGN})
+  cmake_parse_arguments(A "" "JOINED" "DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
   if(NOT sources)  # a library without code yet still has to link
     file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/empty.cpp "")
@@ -37,7 +37,7 @@ function(aiv_library name)
   add_library(${name} STATIC ${sources})
   target_link_libraries(${name} PUBLIC aiv_flags ${A_DEPS})
   if(A_JOINED AND AIV_JOINED)
-    set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
+    set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${A_JOINED})
     # g++ takes every included source for a header that others might include too.
     target_compile_options(${name} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
   endif()

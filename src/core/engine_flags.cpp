@@ -55,9 +55,9 @@ Result<> check_spec(const ReplicaSpec& spec) {
     if (auto model = parse_fake_model(spec.model_path.empty() ? spec.model : spec.model_path); !model)
       return bad("model_path", model.error().message());
   }
-  if (spec.ctx < 1 || spec.ctx > kCtxMax) return bad("ctx", "must be 1 to " + std::to_string(kCtxMax));
-  if (spec.slots < 1 || spec.slots > kSlotsMax)
-    return bad("slots", "must be 1 to " + std::to_string(kSlotsMax));
+  if (spec.ctx < 1 || spec.ctx > kEngineCtxMax) return bad("ctx", "must be 1 to " + std::to_string(kEngineCtxMax));
+  if (spec.slots < 1 || spec.slots > kEngineSlotsMax)
+    return bad("slots", "must be 1 to " + std::to_string(kEngineSlotsMax));
   if (spec.ctx < spec.slots) return bad("ctx", "is less than one token per slot");
   if (spec.ubatch < 1 || spec.ubatch > kUbatchMax)
     return bad("ubatch", "must be 1 to " + std::to_string(kUbatchMax));

@@ -44,9 +44,9 @@ Result<EngineCommand> engine_command(const ReplicaSpec& spec, const EngineSite& 
 
 // Room of a Unix socket's address on Linux, without the terminating zero (sun_path is 108 bytes).
 inline constexpr std::size_t kSocketPathBytesMax = 107;
-inline constexpr int kSlotsMax = 256;  // llama.cpp's LLAMA_MAX_SEQ
+inline constexpr int kEngineSlotsMax = 256;  // llama.cpp's LLAMA_MAX_SEQ
 inline constexpr int kUbatchMax = 8192;
-inline constexpr std::int64_t kCtxMax = std::int64_t{1} << 26;
+inline constexpr std::int64_t kEngineCtxMax = std::int64_t{1} << 26;
 inline constexpr std::size_t kReplicaIdBytesMax = 96;
 inline constexpr std::size_t kDevicesPerReplicaMax = 16;  // GGML_SCHED_MAX_BACKENDS less the CPU
 

@@ -8,7 +8,7 @@ namespace aiv {
 
 namespace {
 
-constexpr std::string_view kPrefix = "aivj1.";
+constexpr std::string_view kTokenPrefix = "aivj1.";
 
 bool is_base64url(std::string_view text) {
   return std::ranges::all_of(text, [](char c) {
@@ -19,14 +19,14 @@ bool is_base64url(std::string_view text) {
 }  // namespace
 
 std::string format_join_token(const JoinToken& token) {
-  return std::string(kPrefix) + token.id + "." + token.secret + "." + token.pin;
+  return std::string(kTokenPrefix) + token.id + "." + token.secret + "." + token.pin;
 }
 
 Result<JoinToken> parse_join_token(std::string_view text) {
-  if (!text.starts_with(kPrefix)) {
+  if (!text.starts_with(kTokenPrefix)) {
     return fail(ErrorCode::kInvalidArgument, "a join token begins with aivj1.; copy the whole line of: aiv token create");
   }
-  text.remove_prefix(kPrefix.size());
+  text.remove_prefix(kTokenPrefix.size());
   constexpr std::size_t kSize = kTokenIdCharacters + 1 + kTokenSecretCharacters + 1 + kTokenPinCharacters;
   const bool shaped = text.size() == kSize && text[kTokenIdCharacters] == '.' &&
                       text[kTokenIdCharacters + 1 + kTokenSecretCharacters] == '.';

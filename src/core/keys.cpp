@@ -8,9 +8,9 @@ namespace aiv {
 
 namespace {
 
-constexpr std::string_view kPrefix = "aiv-";
+constexpr std::string_view kKeyPrefix = "aiv-";
 constexpr std::string_view kDigits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-constexpr std::size_t kBodyCharacters = kPrefix.size() + kKeyIdCharacters + 1 + kKeySecretCharacters;
+constexpr std::size_t kBodyCharacters = kKeyPrefix.size() + kKeyIdCharacters + 1 + kKeySecretCharacters;
 constexpr std::size_t kKeyCharacters = kBodyCharacters + 1 + kKeyCheckCharacters;
 
 // CRC-32 as in IEEE 802.3 (reflected polynomial 0xEDB88320), a nibble at a time: each request's key is checked, and 16
@@ -57,17 +57,17 @@ bool is_base62(std::string_view text) {
 std::string format_api_key(const ApiKey& key) {
   AIV_ASSERT(key.id.size() == kKeyIdCharacters && is_base62(key.id));
   AIV_ASSERT(key.secret.size() == kKeySecretCharacters && is_base62(key.secret));
-  const std::string body = std::string(kPrefix) + key.id + "-" + key.secret;
+  const std::string body = std::string(kKeyPrefix) + key.id + "-" + key.secret;
   return body + "-" + check_of(body);
 }
 
 Result<ApiKey> parse_api_key(std::string_view text) {
-  if (!text.starts_with(kPrefix)) return fail(ErrorCode::kInvalidArgument, "an API key begins with aiv-");
+  if (!text.starts_with(kKeyPrefix)) return fail(ErrorCode::kInvalidArgument, "an API key begins with aiv-");
   if (text.size() != kKeyCharacters) {
     return fail(ErrorCode::kInvalidArgument, "an API key has " + std::to_string(kKeyCharacters) + " characters");
   }
-  const std::string_view id = text.substr(kPrefix.size(), kKeyIdCharacters);
-  const std::size_t secret_at = kPrefix.size() + kKeyIdCharacters + 1;
+  const std::string_view id = text.substr(kKeyPrefix.size(), kKeyIdCharacters);
+  const std::size_t secret_at = kKeyPrefix.size() + kKeyIdCharacters + 1;
   const std::string_view secret = text.substr(secret_at, kKeySecretCharacters);
   const std::string_view check = text.substr(kBodyCharacters + 1);
   if (text[secret_at - 1] != '-' || text[kBodyCharacters] != '-' || !is_base62(id) || !is_base62(secret)) {

@@ -210,11 +210,11 @@ class Lagrange {
   void start_prices() {
     double room = 0;
     for (const NodeItems& node : nodes_) room += node.room;
-    struct Wish {
+    struct Priced {
       double density = 0;
       double need = 0;
     };
-    std::vector<Wish> wishes;
+    std::vector<Priced> wishes;
     for (Index m = 0; m < models_.size(); ++m) {
       const auto need = static_cast<double>(problem_.models[m].bound_need);
       if (need <= 0) continue;
@@ -222,9 +222,9 @@ class Lagrange {
       wishes.push_back({model.weight * (model.first + 10) / need, need});
       if (model.second > 0) wishes.push_back({model.weight * (model.second + 10) / need, need});
     }
-    std::sort(wishes.begin(), wishes.end(), [](const Wish& a, const Wish& b) { return a.density > b.density; });
+    std::sort(wishes.begin(), wishes.end(), [](const Priced& a, const Priced& b) { return a.density > b.density; });
     double critical = 0;
-    for (const Wish& wish : wishes) {
+    for (const Priced& wish : wishes) {
       room -= wish.need;
       if (room > 0) continue;
       critical = wish.density;

@@ -16,14 +16,14 @@ std::string header_or(const Headers& headers, std::string_view name, std::string
   return value != nullptr ? *value : std::move(fallback);
 }
 
-namespace {
-
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   if (c >= 'A' && c <= 'F') return c - 'A' + 10;
   return -1;
 }
+
+namespace {
 
 std::string decode_component(std::string_view text) {
   std::string out;

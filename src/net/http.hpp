@@ -37,6 +37,9 @@ struct ResponseHead {
   Headers headers;
 };
 
+// Value of a hexadecimal digit of either case; -1: it is none.
+int hex_digit(char c);
+
 // Value of `key` in a query string, percent-decoded.
 std::optional<std::string> query_value(std::string_view query, std::string_view key);
 

@@ -11,9 +11,9 @@
 namespace aiv::net {
 namespace {
 
-constexpr std::size_t kInputMax = 64 * 1024;     // bytes read ahead of what the exchange takes
-constexpr std::size_t kChunkFrameMax = 20;          // 16 digits and two line ends
-constexpr std::size_t kDiscardMax = 256 * 1024;  // of a body that the handler left unread
+constexpr std::size_t kReadAheadMax = 64 * 1024;  // bytes read ahead of what the exchange takes
+constexpr std::size_t kChunkFrameMax = 20;        // 16 digits and two line ends
+constexpr std::size_t kDiscardMax = 256 * 1024;   // of a body that the handler left unread
 
 std::string_view reason_phrase(int status) {
   switch (status) {
@@ -79,9 +79,9 @@ void append_number(std::string& out, std::uint64_t value, int base = 10) {
 }
 
 // One connection: a pump that reads ahead (and so notices that the peer left), and a loop of exchanges.
-class Connection final : public detail::ServedConnection, public std::enable_shared_from_this<Connection> {
+class ServedHttp1 final : public detail::ServedConnection, public std::enable_shared_from_this<ServedHttp1> {
  public:
-  Connection(StreamPtr stream, detail::ServerTermsPtr terms)
+  ServedHttp1(StreamPtr stream, detail::ServerTermsPtr terms)
       : stream_(std::move(stream)), terms_(std::move(terms)) {}
 
   Task<> serve() override;
@@ -92,7 +92,7 @@ class Connection final : public detail::ServedConnection, public std::enable_sha
   }
 
  private:
-  friend class Exchange;
+  friend class ServedHttp1Exchange;
   enum class Phase { kIdle, kHead, kBody, kHandling, kWriting };
   void enter(Phase phase) {
     phase_ = phase;
@@ -117,11 +117,11 @@ class Connection final : public detail::ServedConnection, public std::enable_sha
   Clock::time_point since_ = Clock::now();
   std::function<void()> on_gone_;
 };
-using ConnectionPtr = std::shared_ptr<Connection>;
+using ServedHttp1Ptr = std::shared_ptr<ServedHttp1>;
 
-class Exchange final : public ServerExchange {
+class ServedHttp1Exchange final : public ServerExchange {
  public:
-  Exchange(ConnectionPtr connection, Http1Request request)
+  ServedHttp1Exchange(ServedHttp1Ptr connection, Http1Request request)
       : connection_(std::move(connection)), request_(std::move(request)), left_(request_.body.length) {}
 
   [[nodiscard]] const RequestHead& request() const override { return request_.head; }
@@ -149,7 +149,7 @@ class Exchange final : public ServerExchange {
   [[nodiscard]] bool body_asked() const { return !request_.expects_continue || continued_; }
 
  private:
-  ConnectionPtr connection_;
+  ServedHttp1Ptr connection_;
   Http1Request request_;
   std::uint64_t left_;
   ChunkedDecoder decoder_;
@@ -165,8 +165,8 @@ class Exchange final : public ServerExchange {
 
 // ---- exchange --------------------------------------------------------------------------------------------
 
-Task<Result<bool>> Exchange::read_some(std::string& out) {
-  Connection& c = *connection_;
+Task<Result<bool>> ServedHttp1Exchange::read_some(std::string& out) {
+  ServedHttp1& c = *connection_;
   while (!body_done_) {
     if (!c.in_.empty()) {
       std::string_view in = c.in_;
@@ -185,7 +185,7 @@ Task<Result<bool>> Exchange::read_some(std::string& out) {
       }
       c.in_.erase(0, c.in_.size() - in.size());
       c.room_.notify();
-      if (body_done_) c.enter(Connection::Phase::kHandling);
+      if (body_done_) c.enter(ServedHttp1::Phase::kHandling);
       co_return true;
     }
     if (c.timed_out_) co_return fail(ErrorCode::kTimeout, "the body did not arrive in time");
@@ -196,13 +196,13 @@ Task<Result<bool>> Exchange::read_some(std::string& out) {
       const Result<> sent = co_await c.send("HTTP/1.1 100 Continue\r\n\r\n");
       if (!sent) co_return std::unexpected(sent.error());
     }
-    if (c.phase_ != Connection::Phase::kBody) c.enter(Connection::Phase::kBody);
+    if (c.phase_ != ServedHttp1::Phase::kBody) c.enter(ServedHttp1::Phase::kBody);
     co_await c.arrived_.wait();
   }
   co_return false;
 }
 
-Task<Result<>> Exchange::start(ResponseHead head) {
+Task<Result<>> ServedHttp1Exchange::start(ResponseHead head) {
   AIV_ASSERT(!started_);
   started_ = true;
   bodiless_ = request_.head.method == "HEAD" || head.status == 204 || head.status == 304;
@@ -248,7 +248,7 @@ Task<Result<>> Exchange::start(ResponseHead head) {
   co_return Result<>{};
 }
 
-Task<Result<>> Exchange::write(std::string_view bytes) {
+Task<Result<>> ServedHttp1Exchange::write(std::string_view bytes) {
   AIV_ASSERT(started_ && !ended_);
   if (connection_->gone_) co_return fail(ErrorCode::kCancelled, "the client left");
   if (bodiless_) bytes = {};
@@ -265,7 +265,7 @@ Task<Result<>> Exchange::write(std::string_view bytes) {
   co_return co_await connection_->send(framed);
 }
 
-Task<Result<>> Exchange::finish(Headers) {
+Task<Result<>> ServedHttp1Exchange::finish(Headers) {
   AIV_ASSERT(started_ && !ended_);
   connection_->on_gone_ = nullptr;
   ended_ = true;
@@ -277,7 +277,7 @@ Task<Result<>> Exchange::finish(Headers) {
 
 // ---- connection ------------------------------------------------------------------------------------------
 
-Task<Result<>> Connection::send(std::string_view bytes) {
+Task<Result<>> ServedHttp1::send(std::string_view bytes) {
   if (gone_) co_return fail(ErrorCode::kCancelled, "the client left");
   const Phase before = phase_;
   enter(Phase::kWriting);
@@ -287,10 +287,10 @@ Task<Result<>> Connection::send(std::string_view bytes) {
   co_return written;
 }
 
-Task<> Connection::pump() {
+Task<> ServedHttp1::pump() {
   const auto self = shared_from_this();
   while (!gone_) {
-    if (in_.size() >= kInputMax) {
+    if (in_.size() >= kReadAheadMax) {
       co_await room_.wait();
       continue;
     }
@@ -309,7 +309,7 @@ Task<> Connection::pump() {
   }
 }
 
-void Connection::sweep(Clock::time_point now) {
+void ServedHttp1::sweep(Clock::time_point now) {
   const HttpLimits& limits = terms_->limits;
   const auto spent = now - since_;
   switch (phase_) {
@@ -335,7 +335,7 @@ void Connection::sweep(Clock::time_point now) {
   }
 }
 
-Task<> Connection::refuse(int status, std::string reason) {
+Task<> ServedHttp1::refuse(int status, std::string reason) {
   const HeadRefusal refusal{status, std::move(reason)};
   const std::string body = refusal_json(refusal);
   const std::string answer = fmt::format(
@@ -345,7 +345,7 @@ Task<> Connection::refuse(int status, std::string reason) {
 }
 
 // False when the connection is over.
-Task<bool> Connection::read_head(Http1Request& request) {
+Task<bool> ServedHttp1::read_head(Http1Request& request) {
   enter(Phase::kIdle);
   timed_out_ = false;
   for (;;) {
@@ -384,9 +384,9 @@ Task<bool> Connection::read_head(Http1Request& request) {
 }
 
 // True if the connection may carry another exchange.
-Task<bool> Connection::exchange(Http1Request request) {
+Task<bool> ServedHttp1::exchange(Http1Request request) {
   enter(Phase::kHandling);
-  auto exchange = std::make_shared<Exchange>(shared_from_this(), std::move(request));
+  auto exchange = std::make_shared<ServedHttp1Exchange>(shared_from_this(), std::move(request));
   std::string failure;
   try {
     co_await terms_->handler(exchange);
@@ -419,7 +419,7 @@ Task<bool> Connection::exchange(Http1Request request) {
   co_return true;
 }
 
-Task<> Connection::serve() {
+Task<> ServedHttp1::serve() {
   const auto self = shared_from_this();
   spawn(co_await this_executor(), pump(), "http1.read");
   for (;;) {
@@ -439,7 +439,7 @@ Task<> Connection::serve() {
 // Whoever closes while bytes of the peer are unread, or still on their way, resets the connection, and an
 // answer that the peer has not read by then is lost (RFC 9112 9.6). So only our side is closed, and what
 // comes is thrown away.
-Task<> Connection::linger() {
+Task<> ServedHttp1::linger() {
   enter(Phase::kHandling);
   co_await stream_->end_output();
   const auto end = Clock::now() + terms_->limits.linger_max;
@@ -457,7 +457,7 @@ Task<> Connection::linger() {
 namespace detail {
 
 ServedPtr serve_http1(StreamPtr stream, ServerTermsPtr terms) {
-  return std::make_shared<Connection>(std::move(stream), std::move(terms));
+  return std::make_shared<ServedHttp1>(std::move(stream), std::move(terms));
 }
 
 }  // namespace detail

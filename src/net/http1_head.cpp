@@ -123,13 +123,6 @@ bool wants_keep_alive(const Headers& headers) {
   return value != nullptr && lowered(*value).find("keep-alive") != std::string::npos;
 }
 
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = lower(c);
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return -1;
-}
-
 // Decodes the path once; refuses what could name something else after a second decoding.
 std::optional<std::string> decode_path(std::string_view raw) {
   std::string out;

@@ -128,7 +128,7 @@ TEST(EngineFlags, ASpecThatMustNotRunIsRefusedByItsField) {
       {"relative model", [](ReplicaSpec& s) { s.model_path = "tiny.gguf"; }, "model_path"},
       {"a flag as model", [](ReplicaSpec& s) { s.model_path = "--rpc"; }, "model_path"},
       {"zero context", [](ReplicaSpec& s) { s.ctx = 0; }, "ctx"},
-      {"huge context", [](ReplicaSpec& s) { s.ctx = kCtxMax + 1; }, "ctx"},
+      {"huge context", [](ReplicaSpec& s) { s.ctx = kEngineCtxMax + 1; }, "ctx"},
       {"less context than slots", [](ReplicaSpec& s) { s.ctx = 3; }, "ctx"},
       {"no slot", [](ReplicaSpec& s) { s.slots = 0; }, "slots"},
       {"unknown cache type", [](ReplicaSpec& s) { s.cache_type_k = "q8_0 --rpc x"; }, "cache_type_k"},
