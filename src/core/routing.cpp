@@ -20,9 +20,9 @@ std::array<double, 65> make_batch_factors() {
   return factors;
 }
 
-void smooth(double& estimate, double sample) {
+void smooth(double& estimate, double sample, double weight = kRateSmoothing) {
   const double clipped = std::clamp(sample, estimate / kRateClip, estimate * kRateClip);
-  estimate = std::max(kMinRate, estimate + kRateSmoothing * (clipped - estimate));
+  estimate = std::max(kMinRate, estimate + weight * (clipped - estimate));
 }
 
 enum class Tier { kGood, kSuspect, kEjected, kOut };
@@ -93,6 +93,11 @@ void SpeedEstimate::observe_prefill(std::int64_t tokens, double ms) {
 void SpeedEstimate::observe_decode(std::int64_t tokens, double ms, int batch) {
   if (tokens < kMinSampleTokens || !(ms > 0)) return;
   smooth(decode_, static_cast<double>(tokens) * 1000.0 / ms / batch_factor(batch));
+}
+
+void SpeedEstimate::observe_pace(std::int64_t tokens, double ms, int batch) {
+  if (tokens < kPaceMinTokens || !(ms >= kPaceWindowMs)) return;
+  smooth(decode_, static_cast<double>(tokens) * 1000.0 / ms / batch_factor(batch), 1.0 - std::exp(-ms / kPaceMemoryMs));
 }
 
 void Ejection::failed(std::int64_t now_ms) {

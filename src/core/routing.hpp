@@ -47,6 +47,11 @@ inline constexpr double kWaitGain = 0.20;           // how much less a busy repl
 inline constexpr double kRateSmoothing = 0.2;       // weight of the newest sample
 inline constexpr double kRateClip = 4.0;            // a sample counts at most this factor away from the estimate
 inline constexpr std::int64_t kMinSampleTokens = 32;
+// Of a stream under way: what a window of this length says, and how fast older windows are forgotten. After 10 s of a
+// new speed the estimate has gone four fifths of the way, however slow the card is.
+inline constexpr double kPaceWindowMs = 2'000;
+inline constexpr double kPaceMemoryMs = 5'000;
+inline constexpr std::int64_t kPaceMinTokens = 2;
 inline constexpr std::int64_t kEjectFirstMs = 1'000;
 inline constexpr std::int64_t kEjectMaxMs = 60'000;
 
@@ -63,6 +68,10 @@ class SpeedEstimate {
   void observe_prefill(std::int64_t tokens, double ms);
   // `tokens` generated for one stream in `ms` while `batch` ran together.
   void observe_decode(std::int64_t tokens, double ms, int batch);
+  // The same of a stream that goes on: `tokens` between two of its events, `ms` apart. A window has no fixed costs, so
+  // few tokens in it are a slow card and not a short answer; it weighs by its length. Windows shorter than
+  // kPaceWindowMs, and those with less than kPaceMinTokens, are ignored: they are to be made longer.
+  void observe_pace(std::int64_t tokens, double ms, int batch);
   [[nodiscard]] double prefill_per_s() const { return prefill_; }
   [[nodiscard]] double decode_per_s() const { return decode_; }  // of a lone stream
 

@@ -16,7 +16,7 @@ using net::Clock;
 
 constexpr std::string_view kDone = "data: [DONE]\n\n";
 constexpr net::seconds kErrorBodyWait{5};
-constexpr net::milliseconds kPaceMin{2000};
+constexpr net::milliseconds kPaceWindow{static_cast<std::int64_t>(kPaceWindowMs)};
 constexpr net::milliseconds kProbeAfter{700};  // of silence
 constexpr net::milliseconds kProbeLimit{1500};
 // The same for a request that has no token yet and may be moved for the price of its prompt.
@@ -468,11 +468,11 @@ void Relay::learn(std::string_view json) {
 
 // Speed while it streams: a card that slows down is seen before a long answer ends.
 void Relay::sample_pace(Clock::time_point now) {
-  if (!model_seen_ || now - pace_since_ < kPaceMin) return;
+  if (!model_seen_ || now - pace_since_ < kPaceWindow) return;
   const std::int64_t tokens = tokens_ - pace_tokens_;
-  if (tokens < kMinSampleTokens) return;
+  if (tokens < kPaceMinTokens) return;
   Replica& replica = lease_->replica();
-  if (!pace_spoiled_) replica.speed.observe_decode(tokens, ms_between(pace_since_, now), replica.ledger.busy());
+  if (!pace_spoiled_) replica.speed.observe_pace(tokens, ms_between(pace_since_, now), replica.ledger.busy());
   pace_since_ = now;
   pace_tokens_ = tokens_;
   pace_spoiled_ = false;
