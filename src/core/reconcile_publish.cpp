@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/footprint.hpp"
+#include "core/load_progress.hpp"
 #include "core/reconcile_parts.hpp"
 
 namespace aiv::reconcile {
@@ -101,7 +102,7 @@ std::string loading_reason(const ControllerState& state, const std::string& depl
       continue;
     const ReplicaStatus* seen = observed_replica(state, placement);
     if (seen == nullptr) return "waiting for node " + placement.node;
-    return "loading on " + placement.node;
+    return load_reason(placement.node, seen->progress);
   }
   return {};
 }
