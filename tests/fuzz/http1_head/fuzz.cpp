@@ -5,6 +5,11 @@
 #include <string>
 
 #include "net/http1_head.hpp"
+#include "net/task.hpp"
+
+// Of the loop, which is not built here and whose coroutines nothing here runs.
+void* aiv::net::detail::allocate_frame(std::size_t) { std::abort(); }
+void aiv::net::detail::free_frame(void*, std::size_t) noexcept {}
 
 namespace {
 
