@@ -4,6 +4,8 @@
 
 names=("$@")
 [ ${#names[@]} -gt 0 ] || mapfile -t names < <(find bench -mindepth 2 -maxdepth 2 \( -name CMakeLists.txt -o -name run.sh \) -printf '%h\n' | sort -u | xargs -rn1 basename)
+node_bin=$(scripts/fetch-node.sh) || exit 1
+export PATH=$node_bin:$PATH
 export AIV_BUILD_DIR=$ROOT/build/release
 for name in "${names[@]}"; do
   [ -d "bench/$name" ] || die "there is no benchmark $name" "one of: $(ls bench | grep -v CMake | tr '\n' ' ')"

@@ -4,8 +4,6 @@
 . "$(dirname "$0")/lib.sh"
 
 wanted=$(awk -v what=" $* " 'index(what, " " $1 " ") { for (i = 2; i <= NF; i++) print $i }' scripts/packages.txt)
-# npm by its command: other Node packages bring it too, and Debian's does not install beside them.
-command -v npm >/dev/null || wanted="$wanted npm"
 
 missing=()
 installed=$(dpkg-query -W -f '${db:Status-Status} ${binary:Package}\n' 2>/dev/null | sed -n 's/^installed \([^:]*\).*/\1/p') ||

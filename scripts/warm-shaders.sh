@@ -38,7 +38,7 @@ ask() {
 # The engine picks other kernels for other lengths of prompt: one to eight columns, then tiles of growing size.
 for length in 1 2 3 4 5 6 7 8 12 24 40 72 136 260; do
   prompt="[$(printf '5,%.0s' $(seq 2 $length))5]"
-  while kill -0 $pid 2>/dev/null && [ $((SECONDS - started)) -lt 420 ]; do
+  while kill -0 $pid 2>/dev/null && [ $((SECONDS - started)) -lt 900 ]; do
     case $(ask "$prompt") in  # 503 until the model is loaded
       *" 200 "*) continue 2 ;;
     esac
