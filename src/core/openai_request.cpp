@@ -32,6 +32,10 @@ constexpr ValueRule list(const ValueRule* item, std::size_t items_max) {
 constexpr ValueRule any(unsigned types, std::size_t bytes_max) {
   return {.types = types, .bytes_max = bytes_max, .free = true};
 }
+// Refused unless it asks for nothing; `reason` ends "'field' ...".
+constexpr ValueRule unsupported(std::string_view reason) {
+  return {.types = kJsonNull | kJsonBool | kJsonInteger | kJsonNumber | kJsonString | kJsonArray | kJsonObject, .unsupported = reason};
+}
 constexpr ValueRule kFlag{.types = kJsonBool | kJsonNull};
 constexpr ValueRule kModel{.types = kJsonString, .bytes_max = 128};
 
@@ -158,6 +162,7 @@ constexpr std::array<FieldRule, A + B> joined(const std::array<FieldRule, A>& a,
   return all;
 }
 
+constexpr ValueRule kTextOnly{.types = kJsonString, .one_of = "text"};
 constexpr std::array kChatOwnFields{
     FieldRule{.name = "messages",
               .value = {.types = kJsonArray, .items_max = 8192, .item = &kMessageItem},
@@ -173,7 +178,12 @@ constexpr std::array kChatOwnFields{
                         .one_of = "none|auto|required"}},
     FieldRule{.name = "parallel_tool_calls", .value = kFlag},
     FieldRule{.name = "chat_template_kwargs", .value = any(kJsonObject | kJsonNull, 4096)},
-    FieldRule{.name = "reasoning_effort", .value = text(16), .use = FieldUse::kDrop},
+    FieldRule{.name = "reasoning_effort", .value = word("none|minimal|low|medium|high|xhigh")},
+    FieldRule{.name = "modalities", .value = list(&kTextOnly, 4), .use = FieldUse::kDrop},
+    FieldRule{.name = "audio", .value = unsupported("is not supported: answers are text"), .use = FieldUse::kDrop},
+    FieldRule{.name = "functions", .value = unsupported("is not supported any more: use 'tools'"), .use = FieldUse::kDrop},
+    FieldRule{.name = "function_call", .value = unsupported("is not supported any more: use 'tool_choice'"), .use = FieldUse::kDrop},
+    FieldRule{.name = "web_search_options", .value = unsupported("is not supported: this server searches nothing"), .use = FieldUse::kDrop},
     FieldRule{.name = "metadata", .value = any(kJsonObject | kJsonNull, 16 * 1024), .use = FieldUse::kDrop},
 };
 
@@ -185,8 +195,8 @@ constexpr std::array kCompletionOwnFields{
               .required = true},
     FieldRule{.name = "logprobs", .value = integer(0, 20)},
     FieldRule{.name = "best_of", .value = kOne, .use = FieldUse::kDrop},
-    FieldRule{.name = "echo", .value = kFlag, .use = FieldUse::kDrop},
-    FieldRule{.name = "suffix", .value = text(64 * 1024), .use = FieldUse::kDrop},
+    FieldRule{.name = "echo", .value = unsupported("is not supported: the answer never repeats its prompt"), .use = FieldUse::kDrop},
+    FieldRule{.name = "suffix", .value = unsupported("is not supported: nothing is filled in between two texts"), .use = FieldUse::kDrop},
 };
 
 constexpr ValueRule kTokenList{.types = kJsonString | kJsonInteger | kJsonArray,

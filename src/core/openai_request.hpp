@@ -7,6 +7,7 @@
 // - A listed field of the wrong type, range or size refuses the request by the field's name; nothing is clamped
 //   silently.
 // - Fields of the OpenAI API that mean nothing to an engine (user, metadata, store) are checked and left out.
+// - A field whose loss would make the answer another one than was asked for (functions, audio, echo) is refused by name.
 // - Images are data: addresses only; the engine never fetches anything (SSRF).
 // - Free-form parts (JSON schemas, tool parameters) are bounded in bytes, and all JSON in depth and nodes.
 //
@@ -57,6 +58,8 @@ struct ValueRule {
   bool free = false;                    // any JSON of the given types within bytes_max
   std::string_view prefix{};            // a string must begin with it
   std::string_view one_of{};            // a string must be one of these words, separated by '|'
+  // What no engine here can do: said of any value but null, false, "" and empty lists and objects, which ask for nothing.
+  std::string_view unsupported{};
 };
 
 enum class FieldUse : std::uint8_t {

@@ -20,19 +20,26 @@ double expected_prompt(const Demand& demand) {
   return static_cast<double>(demand.prompt_bytes) * demand.model->tokens_per_byte.value();
 }
 
-ApiError none_left(const Model& model) {
-  if (model.state == "failed") {
-    return overloaded("The model '" + model.name + "' failed to load: " + model.reason, "failed", 60);
-  }
-  const std::string why = model.reason.empty() ? "no replica is ready" : model.reason;
-  return overloaded("The model '" + model.name + "' is " + (model.state.empty() ? "not ready" : model.state) + ": " + why,
-                    model.state == "ready" ? "overloaded" : "loading", 5);
-}
+constexpr double kUnknownLoadMs = 4'000;  // said for a load of which nothing is known yet
 
 }  // namespace
 
 std::int64_t monotonic_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+ApiError not_ready(const Model& model, std::int64_t now_ms, std::uint64_t random) {
+  if (model.state == "failed") {
+    return overloaded("The model '" + model.name + "' failed to load: " + model.reason, "failed", 60);
+  }
+  const auto rest_ms = model.load.rest_ms(now_ms);
+  const int wait_s = retry_after_s(rest_ms.value_or(kUnknownLoadMs), random);
+  // The reason often begins with the state's own word.
+  std::string why = model.reason.empty() ? "no replica is ready" : model.reason;
+  if (rest_ms) why += ", about " + std::to_string(wait_s) + " s to go";
+  const std::string state = model.state.empty() ? "not ready" : model.state;
+  return overloaded("The model '" + model.name + "' is " + (why.starts_with(state) ? why : state + ": " + why) + ".",
+                    model.state == "ready" ? "overloaded" : "loading", wait_s);
 }
 
 Lease::Lease(Dispatcher& dispatcher, ModelPtr model, ReplicaPtr replica, SlotLease slot, RouteTerms terms)
@@ -61,6 +68,11 @@ void Dispatcher::update_model(const RouteModel& route) {
   model->state = route.state;
   model->reason = route.reason;
   model->ctx_per_slot = route.ctx_per_slot;
+  if (route.replicas.empty() && route.state == "loading") {
+    model->load.loading(monotonic_ms(), load_percent(route.reason));
+  } else {
+    model->load.stop();
+  }
   std::vector<ReplicaPtr> replicas;
   for (const RouteReplica& wanted : route.replicas) {
     const auto same = [&](const ReplicaPtr& r) { return r->id == wanted.id && r->node == wanted.node; };
@@ -161,7 +173,7 @@ std::expected<WaiterPtr, ApiError> Dispatcher::enqueue(Demand demand) {
     // One that is idle is loaded because somebody waits for it.
     const bool coming =
         model.replicas.empty() && (model.state == "loading" || model.state == "pending" || model.state == "idle");
-    if (!coming) return std::unexpected(none_left(model));
+    if (!coming) return std::unexpected(not_ready(model, monotonic_ms(), random_ += 1));
   }
   int slots = 0;
   for (const ReplicaPtr& replica : model.replicas) slots += replica->ledger.slots();
@@ -231,7 +243,7 @@ void Dispatcher::pump(Model& model) {
     // Somebody who has tried every replica must not hold up those behind him.
     if (choice.outcome == RouteOutcome::kNone && !choice.only_unreachable && !model.replicas.empty()) {
       model.queue.take(*ticket);
-      settle(model, *ticket, nullptr, none_left(model));
+      settle(model, *ticket, nullptr, not_ready(model, monotonic_ms(), random_ += 1));
       continue;
     }
     return;
@@ -261,7 +273,7 @@ net::Task<> Dispatcher::run() {
     for (const auto& [name, model] : models_) {
       for (const std::uint64_t ticket : model->queue.expire(now)) {
         ApiError error = model->replicas.empty()
-                             ? none_left(*model)
+                             ? not_ready(*model, now, random_ += 1)
                              : overloaded("No slot of the model '" + name + "' became free within " +
                                               std::to_string(kQueueDeadlineMs / 1000) + " s.",
                                           "overloaded", retry_after_s(predicted_wait_ms(*model), random_ += 1));

@@ -13,6 +13,7 @@
 
 #include "core/admission.hpp"
 #include "core/documents.hpp"
+#include "core/load_progress.hpp"
 #include "core/routing.hpp"
 #include "gateway/api_error.hpp"
 #include "gateway/routes.hpp"
@@ -49,6 +50,7 @@ struct Model {
   std::string state;
   std::string reason;
   std::int64_t ctx_per_slot = 0;
+  LoadWatch load;  // while it loads and has no replica
   std::vector<ReplicaPtr> replicas;
   AdmissionQueue queue;
   RunningMean output_tokens{kSeedOutputTokens};
@@ -58,6 +60,9 @@ struct Model {
   int running = 0;
 };
 using ModelPtr = std::shared_ptr<Model>;
+
+// What a client is told of a model that has nobody to answer: its state, the reason, and when to come back.
+[[nodiscard]] ApiError not_ready(const Model& model, std::int64_t now_ms, std::uint64_t random);
 
 // What a request asks for.
 struct Demand {
@@ -135,6 +140,8 @@ class Dispatcher {
   using RetryToken = std::shared_ptr<const void>;
   [[nodiscard]] RetryToken retry_token() const;
   [[nodiscard]] int requests_running() const { return requests_running_; }
+  // Differs from call to call: spreads those who are told to come back.
+  std::uint64_t draw() { return random_ += 1; }
 
  private:
   friend class Lease;

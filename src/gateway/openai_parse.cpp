@@ -58,6 +58,20 @@ bool is_whole(const element& value) {
   return number == std::floor(number) && std::abs(number) < 9e15;
 }
 
+bool asks_nothing(const element& value) {
+  switch (value.type()) {
+    case element_type::NULL_VALUE: return true;
+    case element_type::BOOL: return !bool(value);
+    case element_type::STRING: return std::string_view(value).empty();
+    case element_type::ARRAY: return array(value).size() == 0;
+    case element_type::OBJECT: return object(value).size() == 0;
+    case element_type::INT64:
+    case element_type::UINT64:
+    case element_type::DOUBLE: return false;
+  }
+  return false;
+}
+
 class Writer {
  public:
   explicit Writer(std::string& out) : out_(out) {}
@@ -65,6 +79,10 @@ class Writer {
   // Checks `value` and appends what the engine gets.
   bool write(const element& value, const ValueRule& rule, const Path& path) {
     if (!count_node(path)) return false;
+    if (!rule.unsupported.empty()) {
+      out_ += "null";
+      return asks_nothing(value) || fail_at(path, std::string(rule.unsupported));
+    }
     const unsigned type = type_of(value);
     const bool whole = type == kJsonNumber && (rule.types & (kJsonInteger | kJsonNumber)) == kJsonInteger && is_whole(value);
     if (!whole && !passed(check_type(rule, type), path)) return false;

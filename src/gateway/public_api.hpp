@@ -8,8 +8,10 @@
 #include <optional>
 #include <vector>
 
+#include "base/json.hpp"
 #include "core/openai_request.hpp"
 #include "gateway/api/family.hpp"
+#include "gateway/api/model_facts.hpp"
 #include "gateway/api_table.hpp"
 #include "gateway/auth.hpp"
 #include "gateway/state.hpp"
@@ -46,6 +48,14 @@ class PublicApi {
   net::Task<> list_models(Context& context);
   net::Task<> show_model(Context& context);
   net::Task<> ollama_tags(Context& context, bool running);
+  // A body that names a model; `model` is nullptr where there is none of that name, or none that the key may use.
+  struct NamedModel {
+    Json body;
+    std::string name;
+    RoutesPtr routes;  // holds what `model` points to
+    const RouteModel* model = nullptr;
+  };
+  net::Task<std::optional<NamedModel>> read_named_model(Context& context);
   net::Task<> ollama_show(Context& context);
   net::Task<> ollama_pull(Context& context);
   [[nodiscard]] ModelList models_of(const Context& context, const Routes& routes) const;
@@ -59,6 +69,7 @@ class PublicApi {
   void finish_record(Context& context);
 
   GatewayState& state_;
+  ModelBook models_;
 };
 
 // Whether a browser's request may come from where it says (DNS rebinding, cross-site posts): `Host` must be a literal

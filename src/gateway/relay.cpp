@@ -177,9 +177,8 @@ net::Task<bool> Relay::acquire() {
   if (lease_) co_return true;
   if (!call_.request.stream && call_.model->replicas.empty() && call_.model->state != "failed" &&
       call_.model->state != "idle") {
-    const std::string why = call_.model->reason.empty() ? "no replica is ready yet" : call_.model->reason;
-    co_await fail_with(overloaded("The model '" + call_.model->name + "' is " + call_.model->state + ": " + why,
-                                  "loading", 5));
+    ApiError error = not_ready(*call_.model, monotonic_ms(), state_.dispatcher.draw());
+    co_await fail_with(std::move(error));
     co_return false;
   }
   auto queued = state_.dispatcher.enqueue(demand_);
@@ -310,11 +309,8 @@ net::Task<Relay::Step> Relay::relay_stream(net::ClientExchangePtr upstream) {
     const Result<bool> more = co_await upstream->read_some(in_, deadline);
     if (presence_->gone) co_return cancelled();
     if (!more && more.error().code == ErrorCode::kTimeout) {
-      if (Clock::now() >= limit) co_return stream_failed("it stopped sending", true);
-      const bool hung = co_await hangs(last_event);
-      if (presence_->gone) co_return cancelled();
-      if (hung) co_return stream_failed("it answers nothing any more", true);
-      co_await life_sign();
+      const std::optional<Step> ended = co_await sit_out(last_event, limit);
+      if (ended) co_return *ended;
       continue;
     }
     if (!more) co_return stream_failed(more.error().reason);
@@ -327,6 +323,17 @@ net::Task<Relay::Step> Relay::relay_stream(net::ClientExchangePtr upstream) {
     if (!sound) co_return stream_failed("the engine reported an error");
     if (in_.size() > kEventBytesMax) co_return stream_failed("an event is too large");
   }
+}
+
+// A stream has been silent for a while: how it ends, or nothing where the engine is waited for. Apart from the reading
+// loops, which run for every token and pay for no further frame.
+net::Task<std::optional<Relay::Step>> Relay::sit_out(Clock::time_point silent_since, Clock::time_point limit) {
+  if (Clock::now() >= limit) co_return stream_failed("it stopped sending", true);
+  const bool hung = co_await hangs(silent_since);
+  if (presence_->gone) co_return cancelled();
+  if (hung) co_return stream_failed("it answers nothing any more", true);
+  co_await life_sign();
+  co_return std::nullopt;
 }
 
 // The engine's body has ended: with its terminator it is whole, without it is broken.

@@ -19,6 +19,7 @@
 // - A request under which two engines exited goes nowhere again.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/openai_request.hpp"
@@ -92,6 +93,7 @@ class Relay {
   net::Task<Step> relay_whole(net::ClientExchangePtr upstream);
   net::Task<Step> relay_stream(net::ClientExchangePtr upstream);
   net::Task<Step> end_stream(net::ClientExchangePtr upstream);
+  net::Task<std::optional<Step>> sit_out(net::Clock::time_point silent_since, net::Clock::time_point limit);
   void note_end(std::string_view end);
   net::Task<bool> hangs(net::Clock::time_point silent_since);
   [[nodiscard]] bool moves_quickly() const;

@@ -202,11 +202,8 @@ net::Task<Relay::Step> Relay::continue_stream(net::ClientExchangePtr upstream) {
     const Result<bool> more = co_await upstream->read_some(in_, deadline);
     if (presence_->gone) co_return cancelled();
     if (!more && more.error().code == ErrorCode::kTimeout) {
-      if (Clock::now() >= limit) co_return stream_failed("it stopped sending", true);
-      const bool hung = co_await hangs(last_event);
-      if (presence_->gone) co_return cancelled();
-      if (hung) co_return stream_failed("it answers nothing any more", true);
-      co_await life_sign();
+      const std::optional<Step> ended = co_await sit_out(last_event, limit);
+      if (ended) co_return *ended;
       continue;
     }
     if (!more) co_return stream_failed(more.error().reason);

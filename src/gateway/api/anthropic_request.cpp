@@ -221,6 +221,8 @@ class AnthropicReader {
     for (const char* same : {"model", "stream", "max_tokens", "temperature", "top_p", "top_k"}) {
       if (in_.contains(same)) out[same] = in_[same];
     }
+    if (asks(field(in_, "mcp_servers"))) return wrong("mcp_servers", "is not supported: this server calls no others");
+    if (asks(field(in_, "container"))) return wrong("container", "is not supported: this server runs no tools itself");
     if (const Json& stop = field(in_, "stop_sequences"); !stop.is_null()) {
       if (!stop.is_array()) return wrong("stop_sequences", "must be an array");
       out["stop"] = stop;

@@ -38,25 +38,39 @@ std::string tagged(const std::string& name) {
   return name.contains(':') ? name : name + ":latest";
 }
 
-Json ollama_details(const RouteModel& model) {
-  return {{"parent_model", ""},
-          {"format", "gguf"},
-          {"family", model.kind == ModelKind::kChat ? "chat" : std::string(wire::to_string(model.kind))},
-          {"families", nullptr},
-          {"parameter_size", ""},
-          {"quantization_level", ""}};
+// What the family is told of a file; zeros and empty words where nobody knows (no controller since the start).
+struct FileFacts {
+  ModelFacts file;
+  std::int64_t vram_bytes = 0;  // of one replica
+};
+
+FileFacts facts_of(const ModelBook::Page& page, const RouteModel& model) {
+  FileFacts out;
+  if (const auto found = page.facts.find(model.model); found != page.facts.end()) out.file = found->second;
+  if (const auto found = page.vram.find(model.name); found != page.vram.end()) out.vram_bytes = found->second;
+  // Clients cut it to twelve digits without looking, so there must be one: until the file's is known, that of the name.
+  if (out.file.digest.empty()) out.file.digest = sha256_hex(model.name);
+  if (out.file.architecture.empty()) out.file.architecture = wire::to_string(model.kind);
+  return out;
 }
 
-Json ollama_model(const RouteModel& model) {
+Json ollama_details(const FileFacts& facts) {
+  return {{"parent_model", ""},
+          {"format", "gguf"},
+          {"family", facts.file.architecture},
+          {"families", Json::array({facts.file.architecture})},
+          {"parameter_size", parameter_size(facts.file.parameters)},
+          {"quantization_level", facts.file.quantisation}};
+}
+
+Json ollama_model(const RouteModel& model, const FileFacts& facts) {
   const std::string name = tagged(model.name);
   return {{"name", name},
           {"model", name},
           {"modified_at", rfc3339(model.created_ms)},
-          {"size", 0},
-          // Clients cut it to twelve digits without looking; ours is of the name, for the file's is the
-          // controller's affair.
-          {"digest", sha256_hex(model.name)},
-          {"details", ollama_details(model)}};
+          {"size", facts.file.size_bytes},
+          {"digest", facts.file.digest},
+          {"details", ollama_details(facts)}};
 }
 
 std::string name_in(const Json& body) {
@@ -113,14 +127,16 @@ net::Task<> PublicApi::show_model(Context& context) {
 // /api/tags: all; /api/ps: those that answer now. Nothing is unloaded for idleness, so "expires" is a year
 // away.
 net::Task<> PublicApi::ollama_tags(Context& context, bool running) {
+  const auto known = co_await models_.read(state_.controller);
   const RoutesPtr routes = state_.routes.current();
   Json list = Json::array();
   for (const RouteModel* model : models_of(context, *routes)) {
     if (running && model->replicas.empty()) continue;
-    Json entry = ollama_model(*model);
+    const FileFacts facts = facts_of(*known, *model);
+    Json entry = ollama_model(*model, facts);
     if (running) {
       entry["expires_at"] = rfc3339(unix_ms() + kYearMs);
-      entry["size_vram"] = 0;
+      entry["size_vram"] = facts.vram_bytes;
       entry["context_length"] = model->ctx_per_slot;
     }
     list.push_back(std::move(entry));
@@ -131,17 +147,35 @@ net::Task<> PublicApi::ollama_tags(Context& context, bool running) {
   co_await answer(context, 200, std::move(text));
 }
 
-net::Task<> PublicApi::ollama_show(Context& context) {
+// Nothing where the body was no JSON object and the client has been told.
+net::Task<std::optional<PublicApi::NamedModel>> PublicApi::read_named_model(Context& context) {
   const auto body = co_await read_json_body(context);
-  if (!body) co_return;
-  const auto json = read_object(*body);
-  if (!json) co_return co_await refuse(context, json.error());
-  const std::string name = name_in(*json);
-  const RoutesPtr routes = state_.routes.current();
-  const RouteModel* model = routes->find_model(name);
-  if (model == nullptr || !key_allows(routes->find_key(context.caller.key_id), model->name)) {
-    co_return co_await refuse(context, model_not_found(name, {}));
+  if (!body) co_return std::nullopt;
+  auto json = read_object(*body);
+  if (!json) {
+    co_await refuse(context, json.error());
+    co_return std::nullopt;
   }
+  NamedModel asked;
+  asked.body = std::move(*json);
+  asked.name = name_in(asked.body);
+  asked.routes = state_.routes.current();
+  asked.model = asked.routes->find_model(asked.name);
+  if (asked.model != nullptr && !key_allows(asked.routes->find_key(context.caller.key_id), asked.model->name)) asked.model = nullptr;
+  co_return std::move(asked);
+}
+
+net::Task<> PublicApi::ollama_show(Context& context) {
+  const std::optional<NamedModel> asked = co_await read_named_model(context);
+  if (!asked) co_return;
+  const RouteModel* model = asked->model;
+  if (model == nullptr) co_return co_await refuse(context, model_not_found(asked->name, {}));
+  const auto known = co_await models_.read(state_.controller);
+  const FileFacts facts = facts_of(*known, *model);
+  const std::string& architecture = facts.file.architecture;
+  Json info{{"general.architecture", architecture},
+            {"general.parameter_count", facts.file.parameters},
+            {architecture + ".context_length", model->ctx_per_slot}};
   Json capabilities = Json::array();
   capabilities.push_back(model->kind == ModelKind::kChat ? "completion"
                                                          : std::string(wire::to_string(model->kind)));
@@ -149,8 +183,8 @@ net::Task<> PublicApi::ollama_show(Context& context) {
   Json out{{"modelfile", "FROM " + model->name},
            {"parameters", ""},
            {"template", ""},
-           {"details", ollama_details(*model)},
-           {"model_info", {{"general.architecture", "aiv"}, {"aiv.context_length", model->ctx_per_slot}}},
+           {"details", ollama_details(facts)},
+           {"model_info", std::move(info)},
            {"capabilities", std::move(capabilities)},
            {"modified_at", rfc3339(model->created_ms)}};
   std::string text = dump_json(out);
@@ -159,21 +193,16 @@ net::Task<> PublicApi::ollama_show(Context& context) {
 
 // What is deployed is there; placing something new is an operator's decision and not a client's request.
 net::Task<> PublicApi::ollama_pull(Context& context) {
-  const auto body = co_await read_json_body(context);
-  if (!body) co_return;
-  const auto json = read_object(*body);
-  if (!json) co_return co_await refuse(context, json.error());
-  const std::string name = name_in(*json);
-  const RoutesPtr routes = state_.routes.current();
-  const RouteModel* model = routes->find_model(name);
-  if (model == nullptr || !key_allows(routes->find_key(context.caller.key_id), model->name)) {
-    ApiError error = model_not_found(name, {});
-    error.message = "pull model manifest: file does not exist: '" + printable(name, 128) +
+  const std::optional<NamedModel> asked = co_await read_named_model(context);
+  if (!asked) co_return;
+  if (asked->model == nullptr) {
+    ApiError error = model_not_found(asked->name, {});
+    error.message = "pull model manifest: file does not exist: '" + printable(asked->name, 128) +
                     "' is not deployed here; an operator deploys models with 'aiv up'.";
     co_return co_await refuse(context, std::move(error));
   }
-  const bool stream =
-      !json->contains("stream") || !(*json)["stream"].is_boolean() || (*json)["stream"].get<bool>();
+  const Json& wanted = field(asked->body, "stream");
+  const bool stream = !wanted.is_boolean() || wanted.get<bool>();
   if (!stream) co_return co_await answer(context, 200, "{\"status\":\"success\"}");
   context.record.status = 200;
   net::ResponseHead head{200, context.headers};

@@ -28,6 +28,26 @@ constexpr OptionName kOptions[] = {{"temperature", "temperature"},
                                    {"presence_penalty", "presence_penalty"},
                                    {"frequency_penalty", "frequency_penalty"}};
 
+// What would make the answer another one than was asked for, were it left out.
+bool refuse_unsupported(const Json& in, ApiError& error) {
+  struct Field {
+    const char* name;
+    const char* reason;
+  };
+  static constexpr Field kUnsupported[] = {
+      {"suffix", "is not supported: nothing is filled in between two texts"},
+      {"template", "is not supported: the model's own template is used; 'raw' sends a prompt as it is"},
+      {"context", "is not supported: send the whole conversation to /api/chat"},
+      {"logprobs", "is not supported: use /v1/chat/completions"},
+      {"top_logprobs", "is not supported: use /v1/chat/completions"}};
+  for (const Field& one : kUnsupported) {
+    if (!asks(field(in, one.name))) continue;
+    error = wrong_field(one.name, one.reason);
+    return false;
+  }
+  return true;
+}
+
 bool copy_options(const Json& in, Json& out, ApiError& error) {
   const Json& options = field(in, "options");
   if (options.is_null()) return true;
@@ -37,6 +57,10 @@ bool copy_options(const Json& in, Json& out, ApiError& error) {
   }
   for (const OptionName& name : kOptions) {
     if (options.contains(name.ollama)) out[name.openai] = options[name.ollama];
+  }
+  if (asks(field(options, "mirostat"))) {
+    error = wrong_field("options.mirostat", "is not supported: use temperature, top_p, top_k or min_p");
+    return false;
   }
   const Json& limit = field(options, "num_predict");
   if (limit.is_null()) return true;
@@ -187,6 +211,7 @@ Translation translate_ollama_chat(std::string_view body, const TranslationContex
   const auto in = read_object(body);
   if (!in) return std::unexpected(in.error());
   ApiError error;
+  if (!refuse_unsupported(*in, error)) return std::unexpected(error);
   const Json& given = field(*in, "messages");
   if (!given.is_array()) return std::unexpected(wrong_field("messages", "must be an array"));
   Json messages = Json::array();
@@ -208,11 +233,13 @@ Translation translate_ollama_generate(std::string_view body, const TranslationCo
   ApiError error;
   const Json& prompt = field(*in, "prompt");
   if (!prompt.is_string()) return std::unexpected(wrong_field("prompt", "must be a string"));
-  if (!text_of(*in, "suffix").empty()) return std::unexpected(wrong_field("suffix", "is not supported"));
+  if (!refuse_unsupported(*in, error)) return std::unexpected(error);
   Json out{{"model", model_of(*in)}, {"stream", wants_stream(*in)}};
   const Json& raw = field(*in, "raw");
   const bool as_text = raw.is_boolean() && raw.get<bool>();
   if (as_text) {
+    if (asks(field(*in, "format"))) return std::unexpected(wrong_field("format", "is not supported together with 'raw'"));
+    if (asks(field(*in, "images"))) return std::unexpected(wrong_field("images", "is not supported together with 'raw'"));
     out["prompt"] = prompt;
   } else {
     Json messages = Json::array();

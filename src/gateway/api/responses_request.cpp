@@ -47,9 +47,12 @@ class ResponsesReader {
       if (!field(in_, key).is_null())
         return wrong(key, "is not supported: nothing is stored here, send the whole conversation as 'input'");
     }
-    const Json& background = field(in_, "background");
-    if (background.is_boolean() && background.get<bool>())
-      return wrong("background", "is not supported: nothing is stored here");
+    if (asks(field(in_, "background"))) return wrong("background", "is not supported: nothing is stored here");
+    if (asks(field(in_, "top_logprobs"))) return wrong("top_logprobs", "is not supported: use /v1/chat/completions");
+    for (const Json& wanted : field(in_, "include")) {
+      // Of the others the answer holds what there is: nothing is encrypted, searched or run here.
+      if (wanted == "message.output_text.logprobs") return wrong("include", "cannot hold logprobs: use /v1/chat/completions");
+    }
     return true;
   }
 
@@ -181,6 +184,8 @@ class ResponsesReader {
       if (in_.contains(same)) out_[same] = in_[same];
     }
     if (in_.contains("max_output_tokens")) out_["max_tokens"] = in_["max_output_tokens"];
+    const Json& reasoning = field(in_, "reasoning");
+    if (reasoning.is_object() && !field(reasoning, "effort").is_null()) out_["reasoning_effort"] = reasoning["effort"];
     const Json& text = field(in_, "text");
     if (text.is_null()) return true;
     if (!text.is_object()) return wrong("text", "must be an object");

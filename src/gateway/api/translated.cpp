@@ -27,6 +27,13 @@ std::string text_of(const Json& object, const char* key) {
   return value.is_string() ? value.get<std::string>() : std::string();
 }
 
+bool asks(const Json& value) {
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number()) return value.get<double>() != 0;
+  if (value.is_string()) return !value.get_ref<const std::string&>().empty();
+  return !value.is_null() && !value.empty();
+}
+
 ApiError wrong_field(const std::string& path, std::string_view reason) {
   return bad_request("'" + printable(path, 200) + "' " + std::string(reason) + ".", path);
 }

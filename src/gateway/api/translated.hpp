@@ -34,6 +34,9 @@ std::expected<Json, ApiError> read_object(std::string_view body);
 const Json& field(const Json& object, const char* key);
 std::string text_of(const Json& object, const char* key);
 
+// Whether a value asks for something: neither absent, null, false, 0, "" nor empty.
+bool asks(const Json& value);
+
 // The error names the path ("messages[1].content").
 ApiError wrong_field(const std::string& path, std::string_view reason);
 

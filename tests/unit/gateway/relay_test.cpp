@@ -300,22 +300,56 @@ TEST_F(RelayTest, WhereOneLinkIsFullAnotherReplicaIsTaken) {
   EXPECT_EQ(wide.active, 8);
 }
 
-TEST_F(RelayTest, AModelThatIsLoadingTellsWholeRequestsToComeBackAndKeepsStreamsWaiting) {
+TEST_F(RelayTest, AModelThatIsLoadingTellsWholeRequestsHowFarItIsAndWhenToComeBack) {
+  cluster.add_agent("n1");
+  RouteTable loading = cluster.table(4);
+  loading.models[0].state = "loading";
+  loading.models[0].replicas.clear();
+  for (const char* reason : {"loading on n1", "loading on n1, 40 % done"}) {
+    loading.models[0].reason = reason;
+    cluster.apply(loading);
+    for (const char* path : {"/v1/chat/completions", "/v1/messages", "/api/chat"}) {
+      const Answer answer = cluster.request("POST", path, R"({"model":"m","max_tokens":9,"stream":false,"messages":[{"role":"user","content":"x"}]})");
+      EXPECT_EQ(answer.status, std::string_view(path) == "/v1/messages" ? 529 : 503) << path;
+      EXPECT_NE(answer.body.find(reason), std::string::npos) << answer.body;
+      const int wait_s = std::atoi(answer.header("retry-after").c_str());
+      EXPECT_TRUE(wait_s >= 1 && wait_s <= 60) << wait_s;
+    }
+  }
+  EXPECT_EQ(cluster.chat().json()["error"]["code"], "loading");
+}
+
+TEST_F(RelayTest, TheRestOfALoadIsToldInTheMessageAndTheHeaderAlike) {
+  Model model;
+  model.name = "m";
+  model.state = "loading";
+  model.reason = "loading on n1, 20 % done";
+  model.load.loading(0, std::nullopt);
+  model.load.loading(4'000, 20);
+  const ApiError error = not_ready(model, 4'000, 0);
+  EXPECT_EQ(error.retry_after_s, 16);
+  EXPECT_EQ(error.message, "The model 'm' is loading on n1, 20 % done, about 16 s to go.");
+  EXPECT_EQ(not_ready(model, 4'000, 1023).retry_after_s, 20) << "spread over a quarter more";
+}
+
+TEST_F(RelayTest, AStreamIsKeptAliveWhileItsModelLoadsAndAnsweredByIt) {
+  cluster.state().options.head_hold_ms = 20;
+  cluster.state().options.keep_alive_ms = 20;
   Agent& agent = cluster.add_agent("n1");
   RouteTable loading = cluster.table(4);
   loading.models[0].state = "loading";
-  loading.models[0].reason = "loading on n1, about 14 s";
   loading.models[0].replicas.clear();
   cluster.apply(loading);
-  const Answer whole = cluster.chat();
-  EXPECT_EQ(whole.status, 503);
-  EXPECT_EQ(whole.json()["error"]["code"], "loading");
-  EXPECT_NE(whole.body.find("about 14 s"), std::string::npos);
   const auto stream = cluster.chat_later(kStream);
   ASSERT_TRUE(cluster.run_until([&] { return cluster.state().dispatcher.find("m")->queue.size() == 1; }));
+  const auto until = net::Clock::now() + net::milliseconds(100);
+  cluster.run_until([&] { return net::Clock::now() > until; });
   cluster.publish();
-  ASSERT_TRUE(cluster.run_until([&] { return stream->status != 0; }));
+  ASSERT_TRUE(cluster.run_until([&] { return stream->complete; }));
+  EXPECT_EQ(stream->status, 200);
+  EXPECT_TRUE(stream->body.starts_with(": keep-alive\n\n: keep-alive\n\n")) << stream->body;
   EXPECT_EQ(content_of(stream->body), "t0t1t2");
+  EXPECT_TRUE(stream->body.ends_with("data: [DONE]\n\n"));
   EXPECT_EQ(agent.paths.size(), 1u);
 }
 

@@ -265,6 +265,67 @@ TEST_F(ResumeTest, CallsOfToolsAndReasoningThatHaveBegunAreNotContinued) {
   }
 }
 
+TEST_F(ResumeTest, ToolsThatMayNotBeCalledAreNoObstacle) {
+  const auto [a, b] = two();
+  a->script.eof_at = 4;
+  expect_unbroken(cluster.chat(std::string(kStream) + R"(,"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none")"), 10);
+  EXPECT_EQ(b->paths.back(), "/node/v1/replicas/b-r/completion");
+}
+
+struct FamilyCase {
+  const char* path;
+  const char* body;
+  const char* text;      // stands before each piece of text
+  const char* end;       // only a whole answer has it
+  const char* error;     // of an answer that broke
+  const char* bound;     // a field that makes it one that cannot be continued; none: a call of a tool does
+};
+
+// The values of all strings that follow `key`, up to the first event that is no piece of the answer.
+std::string pieces(const std::string& body, const std::string& key) {
+  std::string text;
+  for (std::size_t at = 0; (at = body.find(key, at)) != std::string::npos;) {
+    at += key.size();
+    text += body.substr(at, body.find('"', at) - at);
+  }
+  return text;
+}
+
+TEST_F(ResumeTest, InEveryFamilyTextIsContinuedAndWhatCannotBeEndsWithTheFamilysErrorEvent) {
+  const std::vector<FamilyCase> families{
+      {"/v1/messages", R"({"model":"m","max_tokens":64,"stream":true,"messages":[{"role":"user","content":"hi"}]})",
+       R"("type":"text_delta","text":")", "message_stop", "event: error", ""},
+      {"/v1/responses", R"({"model":"m","stream":true,"input":"hi"})", R"("delta":")", "response.completed", "\"error\"", ""},
+      {"/api/chat", R"({"model":"m","messages":[{"role":"user","content":"hi"}]})", R"("content":")", "\"done\":true", "{\"error\":",
+       // Its calls come in one piece at the end: until then nothing has left, and the request is tried anew.
+       R"("format":"json",)"},
+      {"/api/generate", R"({"model":"m","prompt":"hi"})", R"("response":")", "\"done\":true", "{\"error\":", R"("format":"json",)"}};
+  for (const FamilyCase& family : families) {
+    for (const bool broken : {false, true}) {
+      SCOPED_TRACE(std::string(family.path) + (broken ? " broken" : " text"));
+      const std::string bound = broken ? family.bound : "";
+      Cluster fresh(quick_options());
+      Agent& a = fresh.add_agent("a");
+      a.script.tokens = 10;
+      a.script.token_ms = 1;
+      a.script.tool = broken && bound.empty();
+      fresh.add_agent("b").script = a.script;
+      a.script.eof_at = 4;
+      RouteTable table = fresh.table(4);
+      table.models[0].replicas[0].relative_speed = 50;
+      fresh.apply(table);
+      const Answer answer = fresh.request("POST", family.path, "{" + bound + (family.body + 1));
+      EXPECT_EQ(answer.status, 200);
+      EXPECT_EQ(answer.body.find(family.end) != std::string::npos, !broken) << answer.body;
+      EXPECT_EQ(answer.body.find(family.error) != std::string::npos && answer.body.find("cannot be continued") != std::string::npos, broken)
+          << answer.body;
+      if (!broken) {
+        EXPECT_EQ(pieces(answer.body, family.text), expected(10)) << answer.body;
+      }
+    }
+  }
+}
+
 TEST_F(ResumeTest, AnEngineThatCannotRenderThePromptIsNotTheEndIfAnotherCan) {
   Agent& a = cluster.add_agent("a");
   Agent& b = cluster.add_agent("b");
