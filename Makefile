@@ -11,7 +11,7 @@ PRESET ?= release
 export AIV_ENGINE
 # Seeds for each of the 12 scenarios: 10,008 runs.
 AIV_SIM_NIGHTLY ?= 834
-.PHONY: faults sim-nightly sim-hash experiments run build engine test check-asan check-clang format bench gpu-check gpu-check-pack demo-model clean help
+.PHONY: faults sim-nightly same-everywhere experiments run build engine test check-asan check-clang format bench gpu-check gpu-check-pack demo-model clean help
 
 run: ## everything it takes, then `aiv dev` (ARGS="...")
 	@scripts/setup.sh build run
@@ -43,16 +43,16 @@ check-asan: ## unit tests under AddressSanitizer and UBSan
 	@scripts/build.sh asan
 	@scripts/run-tests.sh asan -LE e2e $(ARGS)
 
-sim-hash: ## the simulator's runs, event by event, from g++ and clang 19, optimised and not: all the same?
-	@scripts/setup.sh build run test clang
-	@scripts/sim-hash.sh $(ARGS)
+same-everywhere: ## plans byte by byte, simulated runs event by event: g++ and clang 19, -O0 and -O2, all the same?
+	@scripts/setup.sh build run test bench clang
+	@scripts/same-everywhere.sh $(ARGS)
 
 check-clang: ## compiled by clang 19 as well, unit tests
 	@scripts/setup.sh build run test bench clang
 	@scripts/build-web.sh
 	@scripts/build.sh clang
 	@scripts/run-tests.sh clang -LE e2e $(ARGS)
-	@scripts/sim-hash.sh
+	@scripts/same-everywhere.sh 2 20
 
 format: ## clang-format over our own C++
 	@scripts/setup.sh format

@@ -1,5 +1,5 @@
 // Prints "SCENARIO SEED HASH" for each scenario file and seed: equal lines from every compiler and build type
-// are what scripts/sim-hash.sh looks for. Not a test by itself.
+// are what scripts/same-everywhere.sh looks for. Not a test by itself.
 //   aiv-sim-hash FIRST_SEED COUNT SCENARIO.toml...
 #include <cstdio>
 #include <cstdlib>
