@@ -9,8 +9,8 @@ SHELL := /bin/bash
 ARGS ?=
 PRESET ?= release
 export AIV_ENGINE
-# Seeds for each of the 12 scenarios: 10,008 runs.
-AIV_SIM_NIGHTLY ?= 834
+# Seeds for each of the 13 scenarios with faults: 10,010 runs.
+AIV_SIM_NIGHTLY ?= 770
 .PHONY: faults sim-nightly same-everywhere experiments run build engine test check-asan check-clang format bench gpu-check gpu-check-pack demo-model clean help
 
 run: ## everything it takes, then `aiv dev` (ARGS="...")

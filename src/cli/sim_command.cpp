@@ -35,7 +35,7 @@ Json to_json(const sim::RunResult& run, const std::string& scenario, std::uint64
   json["admin_writes"] = run.admin_writes;
   json["requests"] = {{"total", run.requests.total},   {"good", run.requests.good},     {"bad", run.requests.bad()},
                       {"refused", run.requests.refused}, {"broken", run.requests.broken}, {"late", run.requests.late},
-                      {"resumed", run.requests.resumed}};
+                      {"resumed", run.requests.resumed}, {"limited", run.requests.limited}};
   json["worst_window"] = run.worst_window;
   json["converged_ms"] = run.converged_ms;
   json["route_gone_ms"] = run.times.route_gone_ms;

@@ -4,8 +4,9 @@
 // of a lower epoch is accepted; one holder per epoch. I3 on every device, at every instant, the bytes that
 // our engines hold stay within its capacity, and none is started where the others' memory is not back. I4
 // routes name only what was seen Ready in the present incarnation. I5 an acknowledged admin write stays. I6 a
-// request is not sent again after its first token unless with the text so far; it has one end. I8 a new
-// leader drains nothing while it observes; no more than wanted + 1 replicas at work, no two on one node.
+// request is not sent again after its first token unless with the text so far; it has one end. I7 a quota
+// is not overdrawn by more than what is in flight (quotas.hpp). I8 a new leader drains nothing while it
+// observes; no more than wanted + 1 replicas at work, no two on one node.
 // Liveness: L1 desired == observed, L2 a leader, L3 no request waits for ever, L4 a node that is heard is
 // Ready, L5 what fits is placed.
 #pragma once

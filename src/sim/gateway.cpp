@@ -32,10 +32,12 @@ void Gateway::kill() {
   }
   models_.clear();
   retries_running_ = 0;
+  quotas_.lose();
 }
 
 void Gateway::start() {
   alive_ = true;
+  quotas_.restore();
   if (!table_) return;
   const RouteTable table = *table_;  // from its disk
   table_.reset();
@@ -143,8 +145,13 @@ void Gateway::request(const std::string& model, std::int64_t prompt, std::int64_
     count_window(world_.now(), false);
     return;
   }
-  ++samples_[model].arrivals;
   const std::uint64_t id = request.id;
+  if (!quotas_.admit(id, prompt + kAnswerTokensMax)) {
+    --counts_.total;
+    ++counts_.limited;
+    return;
+  }
+  ++samples_[model].arrivals;
   enqueue(requests_.emplace(id, std::move(request)).first->second, false);
 }
 
@@ -388,6 +395,7 @@ void Gateway::end(std::uint64_t id, End how, const std::string& why) {
   }
   const Request request = found->second;
   requests_.erase(found);
+  quotas_.settle(id, request.prompt + request.delivered);
   if (request.retrying) --retries_running_;
   const bool late = request.first_token_ms - request.arrived_ms > world_.scenario().ttft_ms ||
                     request.longest_gap_ms > kGapMaxMs;
@@ -459,6 +467,7 @@ std::int64_t Gateway::active_since(const std::string& model) const {
 
 void Gateway::tick() {
   if (!alive_) return;
+  quotas_.write();
   for (auto& [name, model] : models_) {
     for (const std::uint64_t ticket : model.queue.expire(world_.now())) {
       end(ticket, requests_.at(ticket).delivered > 0 ? End::kBroken : End::kRefused, "no slot within 30 s");

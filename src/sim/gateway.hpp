@@ -12,6 +12,7 @@
 #include "core/demand.hpp"
 #include "core/documents.hpp"
 #include "core/routing.hpp"
+#include "sim/quotas.hpp"
 
 namespace aiv::sim {
 
@@ -24,12 +25,13 @@ struct RequestCounts {
   std::int64_t broken = 0;   // ended with an error after it
   std::int64_t late = 0;     // complete, but the first token or a gap took too long
   std::int64_t resumed = 0;  // ended good after a resume
+  std::int64_t limited = 0;  // refused by a quota: the client's own, not in the total
   [[nodiscard]] std::int64_t bad() const { return refused + broken + late; }
 };
 
 class Gateway {
  public:
-  explicit Gateway(World& world) : world_(world) {}
+  explicit Gateway(World& world) : world_(world), quotas_(world) {}
 
   [[nodiscard]] bool alive() const { return alive_; }
   void kill();
@@ -61,6 +63,8 @@ class Gateway {
   [[nodiscard]] std::int64_t active_since(const std::string& model) const;
   // Deadlines of the waiting, and L3.
   void tick();
+  // I7, after every event.
+  void check_quotas() { quotas_.check(); }
   // Worst share of good requests in a window of 10 s, 1 when there were none.
   [[nodiscard]] double worst_window() const;
 
@@ -119,6 +123,7 @@ class Gateway {
   void count_window(std::int64_t at_ms, bool good);
 
   World& world_;
+  Quotas quotas_;
   bool alive_ = true;
   std::optional<RouteTable> table_;
   std::map<std::string, Model> models_;

@@ -297,6 +297,26 @@ std::optional<Error> read_expectation(const toml::table& raw, const std::string&
   return table.finish();
 }
 
+std::optional<Error> read_quota(const toml::table& raw, const std::string& file, Quota& out) {
+  Table table(raw, "quota.", file);
+  table.integer("keys", out.keys, 1, 1000);
+  const auto limits = [&table](const std::string& prefix, KeyLimits& to) {
+    const auto read = [&](const char* name, auto& limit) {
+      int value = 0;
+      table.integer(prefix + name, value, 0, 1'000'000'000);
+      limit = value;
+    };
+    read("requests_per_min", to.requests_per_min);
+    read("tokens_per_min", to.tokens_per_min);
+    read("concurrency", to.concurrency);
+    read("tokens_per_day", to.tokens_per_day);
+  };
+  limits("", out.key);
+  limits("team_", out.team);
+  if (out.keys == 0) table.refuse(raw, "keys", "is missing: how many keys there are");
+  return table.finish();
+}
+
 std::optional<Error> read_rest(Table& top, const std::string& file, Scenario& out) {
   if (const toml::table* raw = top.table("run")) {
     Table table(*raw, "run.", file);
@@ -309,6 +329,9 @@ std::optional<Error> read_rest(Table& top, const std::string& file, Scenario& ou
   }
   if (const toml::table* raw = top.table("expect")) {
     if (auto error = read_expectation(*raw, file, out.expect)) return error;
+  }
+  if (const toml::table* raw = top.table("quota")) {
+    if (auto error = read_quota(*raw, file, out.quota)) return error;
   }
   if (const toml::table* raw = top.table("network")) {
     Table table(*raw, "network.", file);

@@ -11,6 +11,9 @@
 //   network = { delay = "2ms", jitter = "3ms" }
 //   faults  = { per_hour = 60.0, overlap = true, for_min = "2s", for_max = "30s", mix = { engine_kill = 30 } }
 //   admin   = { per_hour = 6.0 }                deployments scaled, changed, deleted, nodes drained
+//   quota   = { keys = 3, requests_per_min = 60, tokens_per_min = 9000, concurrency = 4, tokens_per_day = 200000,
+//               team_requests_per_min = 0, team_tokens_per_min = 0, team_concurrency = 0, team_tokens_per_day = 0 }
+//             every request carries one of so many keys, all of one team; 0: no limit
 //   policy  = { replace = true, retry = true }  false: without our fail-over, for comparison
 //   fault   = [ { at = "90s", kind = "node_cut", target = "n3", for = "20s", bytes = "4GiB", share = 0.5 } ]
 //
@@ -82,6 +85,12 @@ struct Expectation {
   double good_min = -1;                    // share of the requests
 };
 
+// What each key and the team of them all may use.
+struct Quota {
+  int keys = 0;  // 0: nobody is counted
+  KeyLimits key, team;
+};
+
 struct Scenario {
   std::string name;
   int servers = 1;
@@ -99,6 +108,7 @@ struct Scenario {
   double noise = 0;  // each rate changes every minute, by so much at most
   std::vector<LoadPhase> phases;
   Expectation expect;
+  Quota quota;
   int mean_tokens = 120;
   int mean_prompt = 400;
   std::int64_t ttft_ms = 15'000;

@@ -183,7 +183,7 @@ void World::request_for(const std::string& name) {
     ++next_length_;
   }
   prompt = std::min<std::int64_t>(prompt, 3500);
-  tokens = std::min<std::int64_t>(tokens, 500);
+  tokens = std::min<std::int64_t>(tokens, kAnswerTokensMax);
   if (!name.empty()) gateway_.request(name, prompt, tokens);
 }
 
@@ -407,6 +407,7 @@ Result<RunResult> World::run() {
     return calm_ms_ > 0 && converged_ms_ >= 0 && now() >= healed_ms_ + converged_ms_ + calm_ms_;
   };
   while (queue_.step(end) && checks_.violations().size() < 20 && !(calm() && not_converged().empty())) {
+    gateway_.check_quotas();
   }
   if (healed_ms_ >= 0 && scenario_.settle_ms > 0) {
     const std::string why = not_converged();

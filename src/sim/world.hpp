@@ -35,7 +35,11 @@ enum class Plant {
   kControllerMute,          // L1, L5
   kEvictBusy,               // I9: the gateway's counts of running requests do not arrive
   kScaleDeaf,               // L6: no counts arrive at all
-  kScaleNervous             // L6: an autoscaler without hysteresis
+  kScaleNervous,            // L6: an autoscaler without hysteresis
+  kQuotaChargedAfter,       // I7: nothing is reserved, a request is charged when it ends
+  kQuotaSettledTwice,       // I7: some requests give their reservation back twice
+  kQuotaForgetsTeam,        // I7: only the key's own account is asked and charged
+  kQuotaForgetsDay          // I7: a gateway that starts anew begins the day anew
 };
 
 struct Times {
