@@ -179,6 +179,11 @@ void Controller::take(const Event& event) {
 // Faults of our own that a check must find (tests alone).
 void Controller::plant(std::vector<Command>& commands) {
   if (world_.plant() == Plant::kNone) return;
+  if (world_.plant() == Plant::kDrainWhileObserving && state_.observing && !state_.placements.empty()) {
+    Placement first = state_.placements.begin()->second;
+    first.spec.draining = true;
+    commands.push_back(command::SavePlacement{first});
+  }
   for (Command& command : commands) {
     auto* routes = std::get_if<command::PublishRoutes>(&command);
     if (routes != nullptr && world_.plant() == Plant::kRouteUnready) {

@@ -36,6 +36,7 @@ enum class Plant {
   kEvictBusy,               // I9: the gateway's counts of running requests do not arrive
   kScaleDeaf,               // L6: no counts arrive at all
   kScaleNervous,            // L6: an autoscaler without hysteresis
+  kDrainWhileObserving,     // I8: a new leader unloads before it has heard the nodes
   kQuotaChargedAfter,       // I7: nothing is reserved, a request is charged when it ends
   kQuotaSettledTwice,       // I7: some requests give their reservation back twice
   kQuotaForgetsTeam,        // I7: only the key's own account is asked and charged
