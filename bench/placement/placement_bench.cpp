@@ -5,6 +5,7 @@
 //   placement_bench decode SEED [NODES]   a solver's "name value" lines from stdin: checked and valued; a JSON line
 //   placement_bench digest [COUNT]    a hash of the plan of each of COUNT labs, to be compared between builds
 //   placement_bench bound NODES COUNT MS   random sites against the printed bound: a table row
+//   placement_bench limits [NODES]    sites of 8 to 10,000 nodes with a clock that cuts: what a limit took; a table
 //   placement_bench scale [NODES [SIZE_FACTOR]]  first plan, coverage, memory, re-plan after losses: a table
 #include <sys/resource.h>
 
@@ -214,6 +215,35 @@ int run_scale(int nodes, double size_factor) {
   return 0;
 }
 
+// Processor time of a plan that a clock cuts (ten times the limit's steps), its share of the limit, and what was placed.
+int run_limits(int only) {
+  std::printf("| nodes | current | limit ms | took ms | over | models with a replica | below the bound |\n");
+  for (const int nodes : {8, 20, 200, 2'000, 10'000}) {
+    if (only > 0 && nodes != only) continue;
+    for (const bool current : {false, true}) {
+      test::LabShape shape;
+      shape.nodes = nodes;
+      if (nodes >= 2'000) shape.models = nodes;
+      shape.current = current;
+      const PlanInput input = test::random_lab(1, shape);
+      for (const std::int64_t limit : {50, 100, 200, 500, 1000}) {
+        PlanOptions options;
+        options.steps = 10 * steps_for_limit(input, limit);
+        const auto start = Clock::now();
+        options.spent = [start, limit] { return ms_since(start) / static_cast<double>(limit); };
+        const Plan result = plan(input, options);
+        const double took = ms_since(start);
+        const double gap = 100 * (result.upper_bound - result.value) / std::max(1e-9, result.upper_bound);
+        std::printf("| %d | %s | %lld | %.1f | %+.1f %% | %zu of %zu | %.2f %% |\n", nodes, current ? "yes" : "no",
+                    static_cast<long long>(limit), took, 100 * (took / static_cast<double>(limit) - 1),
+                    input.models.size() - result.unplaced.size(), input.models.size(), gap);
+        std::fflush(stdout);
+      }
+    }
+  }
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -223,7 +253,8 @@ int main(int argc, char** argv) {
   if (what == "decode" && argc > 2) return run_decode(std::strtoull(argv[2], nullptr, 10), std::atoi(argument(3, "0")));
   if (what == "digest") return run_digest(std::atoi(argument(2, "40")));
   if (what == "bound" && argc > 4) return run_bound(std::atoi(argv[2]), std::atoi(argv[3]), std::atol(argv[4]));
+  if (what == "limits") return run_limits(std::atoi(argument(2, "0")));
   if (what == "scale") return run_scale(std::atoi(argument(2, "10000")), std::atof(argument(3, "1")));
-  std::fprintf(stderr, "usage: placement_bench lab SEED DIR [NODES] | decode SEED [NODES] | digest [COUNT] | bound NODES COUNT MS | scale [NODES [SIZE_FACTOR]]\n");
+  std::fprintf(stderr, "usage: placement_bench lab SEED DIR [NODES] | decode SEED [NODES] | digest [COUNT] | bound NODES COUNT MS | limits [NODES] | scale [NODES [SIZE_FACTOR]]\n");
   return 2;
 }

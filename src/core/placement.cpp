@@ -25,6 +25,9 @@ constexpr double kTails = 1.5;
 constexpr double kTailGuess = 0.2;  // where even the first plan took so long that it is not tried
 constexpr double kQuality = 0.93;
 constexpr double kAll = 0.99;
+// The share of what reading the input took that the tight bounds need before their first round: they read it all again.
+// With less left they are not begun.
+constexpr double kBoundOpening = 1.5;
 
 // Makes the bound take about a quarter of the search's time at the most (bench/placement).
 constexpr double kBoundWorkPerStep = 450;
@@ -122,8 +125,14 @@ Unplaced name_diagnosis(const Names& names, const State& state, const Diagnosis&
   return out;
 }
 
+// What exact values need of a model, in the input's own numbers.
+struct Wanted {
+  double weight = 0;
+  double demand_tokens_per_s = 0;
+};
+
 // The value as the contract states it, in doubles and in a fixed order; the search's own sums are integers.
-double exact_value(const Problem& problem, const PlanInput& input, const State& state) {
+double exact_value(const Problem& problem, const std::vector<Wanted>& wanted, const State& state) {
   double value = 0;
   for (Index m = 0; m < problem.models.size(); ++m) {
     const ModelTally& tally = state.tally(m);
@@ -137,15 +146,15 @@ double exact_value(const Problem& problem, const PlanInput& input, const State& 
       }
       speed += replica_speed(bandwidth, problem.variants[replica.variant].bytes);
     }
-    const double demand = input.models[m].demand_tokens_per_s;
+    const double demand = wanted[m].demand_tokens_per_s;
     double points = kFirstPoints + kSpeedPoints * (demand > 0 ? std::min(1.0, speed / demand) : 1.0);
     if (tally.domains >= 2) points += static_cast<double>(problem.second_points);
-    value += input.models[m].weight * points;
+    value += wanted[m].weight * points;
   }
   return value;
 }
 
-double quality_of(const Problem& problem, const PlanInput& input, const State& state) {
+double quality_of(const Problem& problem, const std::vector<Wanted>& wanted, const State& state) {
   double quality = 0;
   for (Index m = 0; m < problem.models.size(); ++m) {
     std::int64_t lowest = -1;
@@ -153,7 +162,7 @@ double quality_of(const Problem& problem, const PlanInput& input, const State& s
       const std::int64_t here = problem.variants[state.replica(slot).variant].quality;
       lowest = lowest < 0 ? here : std::min(lowest, here);
     }
-    if (lowest > 0) quality += input.models[m].weight * static_cast<double>(lowest) / 1e6;
+    if (lowest > 0) quality += wanted[m].weight * static_cast<double>(lowest) / 1e6;
   }
   return quality;
 }
@@ -174,7 +183,7 @@ std::function<bool()> bounds_stop(const std::function<double()>& spent, bool& cu
 }  // namespace
 
 struct Planner::Impl {
-  PlanInput input;  // weights and demands for exact values; without the names
+  std::vector<Wanted> wanted;
   Problem problem;
   Names names;
   State state;
@@ -185,13 +194,8 @@ struct Planner::Impl {
 
   explicit Impl(const PlanInput& in) : problem(compile(in)), names(in), state(problem) {
     AIV_ASSERT(validate(in).has_value());
-    for (const PlanModel& model : in.models) {
-      PlanModel slim;
-      slim.weight = model.weight;
-      slim.demand_tokens_per_s = model.demand_tokens_per_s;
-      input.models.push_back(std::move(slim));
-    }
-    input.policy = in.policy;
+    wanted.reserve(in.models.size());
+    for (const PlanModel& model : in.models) wanted.push_back({model.weight, model.demand_tokens_per_s});
   }
 
   [[nodiscard]] double upper_bound() {
@@ -200,7 +204,8 @@ struct Planner::Impl {
     return bound;
   }
 
-  double tail = 0;  // share of the time limit that steps and reasons took after the first plan
+  double opening = 0;  // share of the time limit that was gone when the first plan began: the input was read
+  double tail = 0;     // share of the time limit that steps and reasons took after the first plan
 
   void first_plan(const PlanOptions& options);
   void rehearse(const PlanOptions& options);
@@ -210,6 +215,7 @@ struct Planner::Impl {
 };
 
 void Planner::Impl::first_plan(const PlanOptions& options) {
+  if (options.spent) opening = options.spent();
   Deadline deadline(options.spent, kFirstPlan);
   Deadline enough(options.spent, kOneFilling);
   keep_current(state);
@@ -299,7 +305,7 @@ void Planner::improve(const PlanOptions& options) {
   impl_->rehearse(options);
   impl_->improve_with(options);
 }
-double Planner::value() const { return exact_value(impl_->problem, impl_->input, impl_->state); }
+double Planner::value() const { return exact_value(impl_->problem, impl_->wanted, impl_->state); }
 double Planner::upper_bound() const { return impl_->upper_bound(); }
 void Planner::check_invariants() const { impl_->state.check(); }
 
@@ -342,7 +348,7 @@ Plan Planner::result(const PlanOptions& options) const {
   Impl& impl = *impl_;
   Plan plan;
   plan.value = value();
-  plan.quality = quality_of(impl.problem, impl.input, impl.state);
+  plan.quality = quality_of(impl.problem, impl.wanted, impl.state);
   plan.search_steps = impl.search_steps;
   plan.truncated = impl.truncated;
   std::vector<Replica> planned;
@@ -353,20 +359,21 @@ Plan Planner::result(const PlanOptions& options) const {
     plan.placements.push_back(impl.names.placement(replica));
     if (replica.current == kNone) plan.bytes_moved += impl.problem.variants[replica.variant].bytes;
   }
-  for (const Diagnosis& diagnosis : diagnose(impl.state, Deadline(options.spent, kSearch))) {
-    plan.unplaced.push_back(name_diagnosis(impl.names, impl.state, diagnosis));
-  }
   if (options.with_steps) {
     for (const Step& step : order_steps(impl.problem, planned)) {
       plan.steps.push_back(impl.names.step(impl.problem, step, planned));
     }
+  }
+  // After the steps, which nothing cuts: the search for what would make a model fit ends where the time does.
+  for (const Diagnosis& diagnosis : diagnose(impl.state, Deadline(options.spent, kSearch))) {
+    plan.unplaced.push_back(name_diagnosis(impl.names, impl.state, diagnosis));
   }
   if (options.with_bound) {
     // The tight bounds take longer than a first plan does; they go with plans that were searched for.
     double bound = impl.upper_bound();
     if (options.steps > 0) {
       const double work = kBoundWorkPerStep * static_cast<double>(options.steps);
-      bool cut = options.spent && options.spent() > kAll;
+      bool cut = options.spent && options.spent() + kBoundOpening * impl.opening > kAll;
       const auto stop = bounds_stop(options.spent, cut);
       if (!cut) bound = std::min(bound, market_bound(impl.problem, plan.value, work, stop));
       if (!cut) bound = std::min(bound, lagrangian_bound(impl.problem, plan.value, stop));

@@ -14,15 +14,31 @@ namespace {
 
 using Names = std::map<std::string_view, Index>;
 
+// Names that are all there before the first is looked for: sorted then, for half of what a tree costs.
+class Sorted {
+ public:
+  void add(std::string_view name) { names_.emplace_back(name, static_cast<Index>(names_.size())); }
+  void sort() { std::sort(names_.begin(), names_.end()); }
+  [[nodiscard]] Index find(std::string_view name) const {
+    const auto it = std::lower_bound(names_.begin(), names_.end(), std::pair(name, Index{0}));
+    return it == names_.end() || it->first != name ? kNone : it->second;
+  }
+
+ private:
+  std::vector<std::pair<std::string_view, Index>> names_;
+};
+
+Index index_of(const Sorted& names, std::string_view name) { return names.find(name); }
+
 Index index_of(const Names& names, std::string_view name) {
   const auto it = names.find(name);
   return it == names.end() ? kNone : it->second;
 }
 
 struct Maps {
-  Names nodes;
-  Names devices;
-  Names models;
+  Sorted nodes;
+  Sorted devices;
+  Sorted models;
   Names domains;
   Names backends;
 };
@@ -39,7 +55,7 @@ void compile_nodes(const PlanInput& input, Problem& problem, Maps& maps) {
   const Bytes cap = capacity_cap(input);
   for (const PlanNode& node : input.nodes) {
     const auto n = static_cast<Index>(problem.nodes.size());
-    maps.nodes.emplace(node.id, n);
+    maps.nodes.add(node.id);
     const std::string_view domain = node.failure_domain.empty() ? node.id : node.failure_domain;
     const Index d = maps.domains.emplace(domain, static_cast<Index>(maps.domains.size())).first->second;
     problem.nodes.push_back({.first_device = static_cast<Index>(problem.devices.size()),
@@ -48,7 +64,7 @@ void compile_nodes(const PlanInput& input, Problem& problem, Maps& maps) {
                              .state = node.state});
     Bytes sum = 0;
     for (const PlanDevice& device : node.devices) {
-      maps.devices.emplace(device.id, static_cast<Index>(problem.devices.size()));
+      maps.devices.add(device.id);
       const Index b = maps.backends.emplace(device.backend, static_cast<Index>(maps.backends.size())).first->second;
       AIV_ASSERT(b < 64);
       problem.devices.push_back(
@@ -65,6 +81,7 @@ void compile_nodes(const PlanInput& input, Problem& problem, Maps& maps) {
     problem.node_capacity_max = std::max(problem.node_capacity_max, sum);
   }
   problem.domain_count = static_cast<Index>(maps.domains.size());
+  maps.nodes.sort();
 }
 
 // Weights as integers: the largest has at most 36 bits, so weight * 20 * kWhole fits 63; the sum has at most 44, so
@@ -112,7 +129,7 @@ void compile_models(const PlanInput& input, Problem& problem, Maps& maps) {
   problem.models.reserve(input.models.size());
   for (const PlanModel& model : input.models) {
     const auto m = static_cast<Index>(problem.models.size());
-    maps.models.emplace(model.id, m);
+    maps.models.add(model.id);
     ModelData data;
     // What counts a little must not count nothing.
     data.weight = std::max<Score>(model.weight > 0 ? 1 : 0, std::llround(model.weight * problem.scale));
@@ -184,7 +201,10 @@ bool listed_before(const Problem& problem, const CurrentData& entry) {
   return false;
 }
 
-void compile_current(const PlanInput& input, Problem& problem, const Maps& maps) {
+void compile_current(const PlanInput& input, Problem& problem, Maps& maps) {
+  if (input.current.empty()) return;
+  maps.devices.sort();
+  maps.models.sort();
   std::vector<Index> first(input.models.size());
   Index next = 0;
   for (std::size_t m = 0; m < input.models.size(); ++m) {
@@ -202,7 +222,7 @@ void compile_current(const PlanInput& input, Problem& problem, const Maps& maps)
     entry.variant = find_variant(input, first, entry.model, placement.variant);
     if (entry.variant == kNone) continue;
     bool known = true;
-    for (const PlanPart& part : placement.parts) known = known && maps.devices.contains(part.device);
+    for (const PlanPart& part : placement.parts) known = known && maps.devices.find(part.device) != kNone;
     if (!known) continue;
     entry.replica.model = entry.model;
     entry.replica.variant = entry.variant;
