@@ -168,6 +168,7 @@ class Nginx:
     def __init__(self, folder, upstreams):
         self.port = free_port()
         servers = "\n".join(f"    server unix:{path};" for path in upstreams)
+        folder.mkdir(exist_ok=True)
         config = folder / "nginx.conf"
         config.write_text(f"""
 {"user root;" if os.geteuid() == 0 else ""}
@@ -198,6 +199,7 @@ http {{
 
 class Haproxy:
     def __init__(self, folder, upstreams):
+        folder.mkdir(exist_ok=True)
         self.port = free_port()
         servers = "\n".join(f"  server s{i} unix@{path}" for i, path in enumerate(upstreams))
         config = folder / "haproxy.cfg"
@@ -225,7 +227,35 @@ backend engines
         self.pids = [self.process.pid, *children_of(self.process.pid)]
 
 
+class Portkey:
+    """Portkey's gateway, the typical LLM gateway, from npm. It speaks TCP only, so an nginx of its own stands between it
+    and the engines; only Portkey's CPU time is counted."""
+
+    def __init__(self, folder, upstreams):
+        self.inner = Nginx(folder / "portkey", upstreams)
+        self.port = free_port()
+        here = pathlib.Path(__file__).parent
+        program = here / "node_modules/@portkey-ai/gateway/build/start-server.js"
+        log = open(folder / "portkey.log", "w", encoding="utf-8")
+        self.process = start(["node", str(program), f"--port={self.port}", "--headless"], stdout=log, stderr=log,
+                             env={**os.environ, "NODE_ENV": "production"})
+        # What its users send with each request: which kind of provider, and where it is.
+        self.headers = ["x-portkey-provider: openai", f"x-portkey-custom-host: http://127.0.0.1:{self.inner.port}/v1"]
+        wait_for("Portkey's gateway listens", lambda: accepts(self.port))
+        self.pids = [self.process.pid, *children_of(self.process.pid)]
+
+
 RIVALS = {"nginx": Nginx, "haproxy": Haproxy}
+
+
+def portkey_available():
+    """Installs what package-lock.json pins, once; False without a network or Node."""
+    here = pathlib.Path(__file__).parent
+    if not shutil.which("node") or not shutil.which("npm"):
+        return False
+    if not (here / "node_modules/@portkey-ai/gateway").exists():
+        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=dev"], cwd=here, capture_output=True, check=False)
+    return (here / "node_modules/@portkey-ai/gateway/build/start-server.js").exists()
 
 
 def available(name):

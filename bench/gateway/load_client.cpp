@@ -7,7 +7,7 @@
 // watched processes from /proc/PID/task/*/schedstat at both ends of the same window. Wall times on a busy
 // machine mostly measure the queue for the processor; CPU time per unit of work does not.
 //
-// usage: gateway_load requests|streams --port N [--path P] [--key K] --body JSON [--body JSON]...
+// usage: gateway_load requests|streams --port N [--path P] [--key K] [--header H]... --body JSON [--body JSON]...
 // --connections N --warmup-ms
 // N
 //                     --window-ms N [--watch NAME=PID[,PID...]]...
@@ -41,6 +41,8 @@
 
 namespace {
 
+constexpr std::ptrdiff_t kConnectionsPerAddress = 900;
+
 std::int64_t now_ns() {
   timespec t{};
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -52,6 +54,7 @@ struct Settings {
   int port = 0;
   std::string path = "/v1/chat/completions";
   std::string key;
+  std::vector<std::string> headers;  // "name: value", sent with each request
   std::vector<std::string> bodies;  // of connection i: i modulo their number
   int connections = 1;
   std::int64_t warmup_ms = 500;
@@ -213,10 +216,12 @@ struct Connection {
 class Load {
  public:
   explicit Load(const Settings& settings) : settings_(settings) {
+    std::string extra;
+    for (const auto& header : settings.headers) extra += header + "\r\n";
     for (const auto& body : settings.bodies)
       requests_.push_back("POST " + settings.path + " HTTP/1.1\r\nHost: 127.0.0.1:" +
                           std::to_string(settings.port) + "\r\nContent-Type: application/json\r\n" +
-                          (settings.key.empty() ? "" : "Authorization: Bearer " + settings.key + "\r\n") +
+                          (settings.key.empty() ? "" : "Authorization: Bearer " + settings.key + "\r\n") + extra +
                           "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
   }
 
@@ -253,6 +258,11 @@ class Load {
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<std::uint16_t>(settings_.port));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    // A server limits how many connections one address has (ours: 1,024), and 5,000 clients are not one machine.
+    sockaddr_in own{};
+    own.sin_family = AF_INET;
+    own.sin_addr.s_addr = htonl(INADDR_LOOPBACK + static_cast<std::uint32_t>((&c - connections_.data()) / kConnectionsPerAddress));
+    bind(c.fd, reinterpret_cast<const sockaddr*>(&own), sizeof own);
     if (connect(c.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
       std::fprintf(stderr, "gateway_load: cannot connect to port %d: %s\n", settings_.port,
                    std::strerror(errno));
@@ -386,6 +396,8 @@ bool parse(int argc, char** argv, Settings& s) {
       s.path = value;
     else if (flag == "--key")
       s.key = value;
+    else if (flag == "--header")
+      s.headers.emplace_back(value);
     else if (flag == "--body")
       s.bodies.emplace_back(value);
     else if (flag == "--connections")
@@ -412,7 +424,7 @@ int main(int argc, char** argv) {
         "usage: gateway_load requests|streams --port N --body JSON [--body JSON]... --connections N "
         "--warmup-ms N --window-ms "
         "N "
-        "[--path P] [--key K] [--watch NAME=PID,...]\n",
+        "[--path P] [--key K] [--header H]... [--watch NAME=PID,...]\n",
         stderr);
     return 2;
   }

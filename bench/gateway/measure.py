@@ -23,7 +23,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from cluster import RIVALS, Cluster, FakeEngine, available, end_all, memory_kib  # noqa: E402
+from cluster import RIVALS, Cluster, FakeEngine, Portkey, available, end_all, memory_kib, portkey_available  # noqa: E402
 
 # A deployment has at most 64 slots, so many streams need many deployments.
 SLOTS = 64
@@ -41,11 +41,13 @@ class Bench:
         self.client = build / "bin/gateway_load"
         self.problems = []
 
-    def load(self, shape, port, key, bodies, connections, watched, warmup_ms, window_ms):
+    def load(self, shape, port, key, bodies, connections, watched, warmup_ms, window_ms, headers=()):
         command = [str(self.client), shape, "--port", str(port), "--connections", str(connections), "--warmup-ms",
                    str(warmup_ms), "--window-ms", str(window_ms)]
         if key:
             command += ["--key", key]
+        for each in headers:
+            command += ["--header", each]
         for each in bodies:
             command += ["--body", each]
         for name, pids in watched.items():
@@ -60,15 +62,15 @@ class Bench:
         return result
 
     def rounds(self, targets, shape, bodies_of, connections, offered):
-        """targets: name -> (port, key, pids by name). Returns name -> list of results, one per round."""
+        """targets: name -> (port, key, pids by name[, headers]). Returns name -> list of results, one per round."""
         results = {name: [] for name in targets}
         names = list(targets)
         window = 600 if self.options.quick else 2000
         warmup = 300 if self.options.quick else 800
         for number in range(self.options.rounds):
             for name in names[number % len(names):] + names[:number % len(names)]:
-                port, key, pids = targets[name]
-                result = self.load(shape, port, key, bodies_of(name), connections, pids, warmup, window)
+                port, key, pids, *headers = targets[name]
+                result = self.load(shape, port, key, bodies_of(name), connections, pids, warmup, window, *headers)
                 met = offered == 0 or result["per_second"] >= 0.9 * offered
                 clean = result["units"] > 0 and result["errors"] == 0 and result["lost"] == 0
                 results[name].append(result if met and clean else None)
@@ -139,17 +141,47 @@ def measure_proxies(bench, build, scratch, report):
                 continue
             rival = kind(scratch, [e.socket for e in engines])
             targets[name] = (rival.port, "", {"proxy": rival.pids, "engines": [e.process.pid for e in engines]})
+        if not options.only_aiv and options.portkey and portkey_available():
+            portkey = Portkey(scratch, [e.socket for e in engines])
+            targets["portkey"] = (portkey.port, "none", {"proxy": portkey.pids, "engines": [e.process.pid for e in engines]},
+                                  portkey.headers)
         for connections in (64, 1):
             results = bench.rounds(targets, "requests", lambda _: [body(n, SMALL, False) for n in names], connections, 0)
             report[f"requests_{connections}"] = table(
                 f"Small requests, not streamed, {connections} connection{'s' if connections > 1 else ''}", results, "request")
         per_second = 20
         orders = f"#fake tokens=100000 token_ms={1000 // per_second}"
+        # Of an event stream Portkey's 1.15.2 answers 500 ("TypeError: immutable" in its log), from this engine and with
+        # Node 20 and 24 alike.
+        targets.pop("portkey", None)
         before = memory_kib(pids["gateway"], "Pss")
         results = bench.rounds(targets, "streams", lambda _: [body(n, orders, True) for n in names], options.streams,
                                options.streams * per_second)
         report["streams"] = table(f"Streams, {options.streams} x {per_second} tokens/s", results, "token")
         report["gateway_pss_kib_before_and_after_streams"] = [before, memory_kib(pids["gateway"], "Pss")]
+
+
+def measure_many_streams(bench, build, scratch, report):
+    """As many slow streams as a large site has at once: what a token costs when there is hardly ever a second one to send with it."""
+    options = bench.options
+    deployments = -(-options.many // SLOTS)
+    per_second = 5
+    with Cluster(build, scratch / "m", gpus=f"Bench:{deployments + 8}GiB") as cluster:
+        names = [f"bench-{i}" for i in range(deployments)]
+        for name in names:
+            cluster.up("fake:bench?weights=1MiB&kv_per_cell=1&compute=1MiB", "--name", name, "--slots", str(SLOTS), "--ctx", "512")
+        pids = cluster.pids()
+        targets = {"aiv": (cluster.port, cluster.key, {"proxy": [pids["gateway"]], "agent": [pids["node"]], "engines": pids["engines"]})}
+        engines = [] if options.only_aiv else [FakeEngine(build, scratch, f"m{n}", SLOTS, SLOTS * 512) for n in range(deployments)]
+        for name, kind in RIVALS.items():
+            if not options.only_aiv and available(name):
+                rival = kind(scratch / name, [e.socket for e in engines])
+                targets[name] = (rival.port, "", {"proxy": rival.pids, "engines": [e.process.pid for e in engines]})
+        orders = f"#fake tokens=100000 token_ms={1000 // per_second}"
+        before = memory_kib(pids["gateway"], "Pss")
+        results = bench.rounds(targets, "streams", lambda _: [body(n, orders, True) for n in names], options.many, options.many * per_second)
+        report["streams_many"] = table(f"Streams, {options.many} x {per_second} tokens/s", results, "token")
+        report["gateway_pss_kib_before_and_after_many_streams"] = [before, memory_kib(pids["gateway"], "Pss")]
 
 
 def measure_real_start(build, scratch, report, model):
@@ -163,6 +195,8 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--many", type=int, default=5000, help="streams of the second table of streams; 0: without it")
+    parser.add_argument("--no-portkey", dest="portkey", action="store_false", help="without Portkey's gateway (from npm)")
     parser.add_argument("--quick", action="store_true", help="short windows, to try the bench itself")
     parser.add_argument("--only-aiv", action="store_true")
     parser.add_argument("--json", type=pathlib.Path, help="writes the figures there as well")
@@ -173,12 +207,14 @@ def main():
             sys.exit(f"bench/gateway: {build}/bin/{program} is missing; build it: ninja -C {build} {program}")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    report = {"cores": os.cpu_count()}
+    report = {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
     bench = Bench(options, build)
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="aivb-"))
     started = time.monotonic()
     try:
         measure_proxies(bench, build, scratch, report)
+        if options.many > 0:
+            measure_many_streams(bench, build, scratch, report)
         data = pathlib.Path(os.environ.get("AIV_TEST_DATA", build.parent.parent / "../shared"))
         model = data / "models/stories260K.gguf"
         if (build / "bin/engine/llama-server").exists() and model.exists():
@@ -195,7 +231,7 @@ def main():
           ", ".join(f"{part} {m['rss']} ({m['pss']})" for part, m in report["memory_kib_idle"].items()))
     for problem in dict.fromkeys(bench.problems):
         print(f"note: {problem}")
-    print(f"rounds: {options.rounds}, cores: {report['cores']}, took {time.monotonic() - started:.0f} s")
+    print(f"rounds: {options.rounds}, cores: {report['cores']}, load at the start: {report['load']:.1f}, took {time.monotonic() - started:.0f} s")
     if options.json:
         options.json.write_text(json.dumps({**report, "notes": bench.problems}, indent=1))
 
