@@ -1,4 +1,4 @@
-// `aiv node ls|show|drain|undrain|rm|label` and `aiv gpu ls|reserve|release|off|on`: nodes and their GPUs, for people.
+// `aiv node ls|show|drain|undrain|rm|label` and `aiv gpu ls|reserve|release|exclusive|shared|off|on`: nodes and their GPUs, for people.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -24,6 +24,7 @@ struct NodeOptions {
   std::string domain;
   bool clear_taints = false;
   std::string size;
+  std::string hours;
 };
 
 std::string joined(const Json& labels) {
@@ -151,6 +152,15 @@ int label(const NodeOptions& options) {
   return change(options, "PATCH", "/aiv/v1/nodes/" + options.id, body, options.id + " is changed");
 }
 
+// "exclusive, off Mo-Fr 08-18"
+std::string policy_of(const Json& device) {
+  std::string out = device.value("exclusive", false) ? "exclusive" : "shared";
+  if (device.value("off", false)) out += ", off";
+  const std::string hours = text_at(device, "off_hours");
+  if (!hours.empty()) out += ", off " + hours;
+  return out;
+}
+
 int list_gpus(const NodeOptions& options) {
   const auto api = ApiClient::connect(options.server);
   if (!api) return report(api.error());
@@ -160,16 +170,17 @@ int list_gpus(const NodeOptions& options) {
     print(dump_json(*devices, 2) + "\n");
     return 0;
   }
-  Table table({"GPU", "NAME", "BACKEND", "VRAM", "OURS", "OTHERS", "KEPT FREE", "STATE"});
+  Table table({"GPU", "NAME", "BACKEND", "VRAM", "OURS", "OTHERS", "KEPT FREE", "STATE", "POLICY"});
   for (const Json& device : (*devices)["items"]) {
-    const bool off = device.value("off", false);
+    const bool off = device.value("off_now", false);
     const std::string software = text_at(device, "kind") == "software" ? " (software GPU)" : "";
     std::string state = text_at(device, "state");
     if (!text_at(device, "refused").empty()) state += ": " + text_at(device, "refused");
     table.add({text_at(device, "id"), text_at(device, "name") + software, text_at(device, "backend"),
                format_bytes(number_at(device, "vram_bytes")), format_bytes(number_at(device, "reserved_bytes")),
                format_bytes(number_at(device, "foreign_bytes")),
-               off ? "all" : format_bytes(number_at(device, "reserve_bytes")), off ? "off" : state});
+               off ? "all" : format_bytes(number_at(device, "reserve_bytes")), off ? "off" : state,
+               policy_of(device)});
   }
   print(table.text());
   return 0;
@@ -244,8 +255,17 @@ void add_gpu_command(CLI::App& app, int& exit_code) {
     });
   };
   patch("release", "Keep nothing of a GPU free any more", Json{{"reserve_bytes", 0}}, " is released");
-  patch("off", "Use a GPU no more: what runs there moves", Json{{"off", true}}, " is off: what runs there moves first");
-  patch("on", "Use a GPU again", Json{{"off", false}}, " is used again");
+  patch("exclusive", "Place at most one replica at a time on a GPU", Json{{"exclusive", true}}, " takes one replica at a time");
+  patch("shared", "Place as many replicas on a GPU as fit (the default)", Json{{"exclusive", false}}, " is shared");
+  CLI::App* off = add_one(*verb, options, "off", "Use a GPU no more: what runs there moves", "GPU, such as n1/0");
+  off->add_option("--hours", options->hours, "Only in these hours of the week, by the server's clock: 'Mo-Fr 08-18', 'Sa,Su 10-14; 22-06'");
+  off->callback([options, &exit_code] {
+    const bool always = options->hours.empty();
+    exit_code = change(*options, "PATCH", "/aiv/v1/devices/" + options->id,
+                       always ? Json{{"off", true}} : Json{{"off_hours", options->hours}},
+                       options->id + (always ? " is off: what runs there moves first" : " is off " + options->hours));
+  });
+  patch("on", "Use a GPU again, at all hours", Json{{"off", false}, {"off_hours", ""}}, " is used again");
 }
 
 }  // namespace aiv::cli

@@ -136,8 +136,12 @@ net::Task<ApiReply> patch_device(ApiContext& context, ApiRequest request) {
   JsonReader reader(*json, "");
   device.off = reader.boolean_or("off", device.off);
   device.reserve_bytes = reader.integer_or("reserve_bytes", device.reserve_bytes, 0, found->device.vram_bytes);
+  device.exclusive = reader.boolean_or("exclusive", device.exclusive);
+  auto hours = WeeklyHours::parse(reader.string_or("off_hours", device.off_hours.text(), 256));
+  if (!hours) reader.fail_at("off_hours", hours.error().reason);
   reader.refuse_unknown();
   if (!reader.ok()) co_return reply_error(reader.error());
+  device.off_hours = *std::move(hours);
   if (device == DevicePolicy{}) policy.devices.erase(id);
   auto stored = co_await put_policy(cluster, found->node, std::move(policy), request.actor, "device/" + id);
   if (!stored) co_return reply_error(stored.error());

@@ -71,7 +71,10 @@ Json view_device(const Cluster& cluster, const NodeRecord& node, const Device& d
   json["budget_bytes"] = budget_of(device);
   const auto policy = node.devices.find(device.id);
   json["off"] = policy != node.devices.end() && policy->second.off;
+  json["off_now"] = device.switched_off;
   json["reserve_bytes"] = policy != node.devices.end() ? policy->second.reserve_bytes : 0;
+  json["exclusive"] = policy != node.devices.end() && policy->second.exclusive;
+  json["off_hours"] = policy != node.devices.end() ? policy->second.off_hours.text() : "";
   json["margin_bytes"] = margin_of(device);
   json["overhead_bytes"] = overhead_of(device);
   json["bandwidth_bytes_per_s"] =

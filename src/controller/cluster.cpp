@@ -169,7 +169,7 @@ net::Task<> Cluster::read_state() {
   for (const KeyValue& kv : placements.kvs) {
     auto placement = placement_from_text(kv.value);
     if (placement) {
-      state_.placements[placement->spec.id] = *placement;
+      state_.placements.put(*std::move(placement));
     } else {
       refused_.push_back(kv.key + ": " + placement.error().message());
     }

@@ -219,7 +219,10 @@ std::string node_to_text(const NodeSettings& node) {
   json["taints"] = node.policy.taints;
   Json devices = Json::object();
   for (const auto& [id, policy] : node.policy.devices) {
-    devices[id] = {{"off", policy.off}, {"reserve_bytes", policy.reserve_bytes}};
+    devices[id] = {{"off", policy.off},
+                   {"reserve_bytes", policy.reserve_bytes},
+                   {"exclusive", policy.exclusive},
+                   {"off_hours", policy.off_hours.text()}};
   }
   json["devices"] = std::move(devices);
   json["key_pin"] = node.key_pin;
@@ -245,6 +248,12 @@ Result<NodeSettings> node_from_text(const std::string& text) {
     DevicePolicy& device = node.policy.devices[id];
     device.off = child.boolean_or("off", false);
     device.reserve_bytes = child.integer_or("reserve_bytes", 0, 0, kNumberMax);
+    device.exclusive = child.boolean_or("exclusive", false);
+    if (auto hours = WeeklyHours::parse(child.string_or("off_hours", "", 256))) {
+      device.off_hours = *std::move(hours);
+    } else {
+      child.fail_at("off_hours", hours.error().reason);
+    }
     reader.absorb(child);
   }
   node.key_pin = reader.string_or("key_pin", "");

@@ -1,6 +1,7 @@
 // Puts the controller's parts together and runs them on one thread.
 #include <csignal>
 #include <cstdio>
+#include <ctime>
 #include <set>
 
 #include "base/file.hpp"
@@ -23,6 +24,14 @@ namespace {
 constexpr auto kTick = net::milliseconds(250);
 constexpr std::size_t kEventsRestored = 2'000;
 constexpr auto kReadOnlyReminder = net::seconds(60);
+
+// Of this machine's local time; 0 = Monday 00:00.
+int week_minute() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  if (::localtime_r(&now, &local) == nullptr) return -1;
+  return ((local.tm_wday + 6) % 7) * kMinutesPerDay + local.tm_hour * 60 + local.tm_min;
+}
 
 class Server {
  public:
@@ -138,7 +147,7 @@ class Server {
   net::Task<> tick() {
     auto due = net::Clock::now();
     while (!stopping_) {
-      cluster_.take(event::Tick{link_.gateway_heard()});
+      cluster_.take(event::Tick{link_.gateway_heard(), week_minute()});
       // From the time that was due: a late tick shows as late, but ticks are never made up for in a burst.
       due = std::max(due + kTick, net::Clock::now());
       co_await net::sleep_until(due);

@@ -25,8 +25,10 @@
 #include "core/documents.hpp"
 #include "core/failure_detector.hpp"
 #include "core/fake_model.hpp"
+#include "core/placed_replicas.hpp"
 #include "core/vram.hpp"
 #include "core/vram_margin.hpp"
+#include "core/weekly_hours.hpp"
 
 namespace aiv {
 
@@ -72,21 +74,12 @@ struct Deployment {
   friend bool operator==(const Deployment&, const Deployment&) = default;
 };
 
-// One replica that was decided on.
-struct Placement {
-  std::string node;
-  ReplicaSpec spec;  // spec.draining: it is being unloaded
-  std::string variant;
-  std::int64_t generation = 1;  // of the deployment
-  std::int64_t created_ms = 0;
-  std::string why;  // placed here because
-  friend bool operator==(const Placement&, const Placement&) = default;
-};
-
 // What a person set for one device: it is theirs before it is ours.
 struct DevicePolicy {
   bool off = false;         // nothing of ours may be there
   Bytes reserve_bytes = 0;  // kept free for others
+  bool exclusive = false;   // at most one replica at a time
+  WeeklyHours off_hours;    // off in these, by the server's local time
   friend bool operator==(const DevicePolicy&, const DevicePolicy&) = default;
 };
 
@@ -160,7 +153,7 @@ struct ControllerState {
   FailureDetector detector;
   std::map<std::string, ModelRecord> models;
   std::map<std::string, Deployment> deployments;
-  std::map<std::string, Placement> placements;  // by replica id
+  PlacedReplicas placements;
   std::map<std::string, NodeRecord> nodes;
   std::vector<RouteKey> keys;
   std::vector<DeniedNode> denied_nodes;
@@ -181,6 +174,7 @@ struct ControllerState {
   std::optional<RouteTable> routes;             // newest published
   std::int64_t started_ms = -1;                 // of the observation window
   std::int64_t ticked_ms = -1;                  // of the newest tick
+  int week_minute = -1;                         // the server's local time; 0 = Monday 00:00, -1 = not told yet
   bool observing = true;                        // nothing is unloaded and no route is taken away
   bool frozen_writes = false;                   // the store takes no writes: keep what is, decide nothing new
   bool dirty = true;                            // something changed since the last plan
@@ -198,6 +192,7 @@ namespace event {
 struct Start {};
 struct Tick {
   bool gateway_heard = true;
+  int week_minute = -1;  // local time, 0 = Monday 00:00; -1 = as before
 };
 struct LinkUp {
   std::string node;

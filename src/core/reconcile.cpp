@@ -19,9 +19,13 @@ bool is_leaving(const ControllerState& state, const Placement& placement) {
   if (node == state.nodes.end()) return false;
   if (node->second.draining) return true;
   return std::ranges::any_of(placement.spec.devices, [&](const DeviceBytes& bytes) {
-    const auto policy = node->second.devices.find(bytes.device_id);
-    return policy != node->second.devices.end() && policy->second.off;
+    return is_off(node->second, bytes.device_id, state.week_minute);
   });
+}
+
+bool is_off(const NodeRecord& node, const std::string& device_id, int week_minute) {
+  const auto policy = node.devices.find(device_id);
+  return policy != node.devices.end() && (policy->second.off || policy->second.off_hours.contain(week_minute));
 }
 
 bool is_ready(const ControllerState& state, const Placement& placement) {
@@ -29,11 +33,11 @@ bool is_ready(const ControllerState& state, const Placement& placement) {
   return seen != nullptr && seen->state == ReplicaState::kReady && !placement.spec.draining;
 }
 
-void apply_policy(NodeRecord& node) {
+void apply_policy(NodeRecord& node, int week_minute) {
   if (!node.observed) return;
   for (Device& device : node.observed->devices) {
     const auto policy = node.devices.find(device.id);
-    device.switched_off = policy != node.devices.end() && policy->second.off;
+    device.switched_off = is_off(node, device.id, week_minute);
     device.set_aside_bytes = policy != node.devices.end() ? policy->second.reserve_bytes : 0;
     const auto margin = node.margins.find(device.id);
     device.margin_bytes = margin != node.margins.end() ? margin->second : -1;
@@ -120,7 +124,11 @@ void follow_replicas(Work& work, const NodeObserved& document) {
     if (!first_seen && last->second == status.state) continue;
     const ReplicaState before = last->second;
     last->second = status.state;
-    state.dirty = true;
+    state.touched = true;
+    // What the plan goes by is where replicas are; whether one is ready counts for those that wait for it to go.
+    const auto of_it = std::as_const(state.placements).of_deployment(placement->second.spec.deployment);
+    const bool waited_for = std::ranges::any_of(of_it, [&](const Placement* each) { return is_leaving(state, *each); });
+    state.dirty = state.dirty || waited_for;
     if (status.state == ReplicaState::kReady && before != ReplicaState::kReady) {
       state.ready_since_ms[status.id] = work.now.steady_ms;
       if (before != ReplicaState::kDraining) {
@@ -166,8 +174,8 @@ void on_health(Work& work, const std::vector<HealthEvent>& events) {
     }
     if (event.change != HealthChange::kReplaceable) continue;
     work.cause = "node.replaceable " + subject;
-    for (auto& [id, placement] : work.state.placements) {
-      if (placement.node == event.node) retire(work, placement, "replica.abandoned", event.reason);
+    for (Placement* placement : work.state.placements.on_node(event.node)) {
+      retire(work, *placement, "replica.abandoned", event.reason);
     }
   }
 }
@@ -177,6 +185,20 @@ bool says_the_same(const NodeObserved& before, const NodeObserved& document) {
   return before.incarnation == document.incarnation && before.boot_id == document.boot_id &&
          before.applied == document.applied && before.replicas == document.replicas &&
          !devices_changed(before.devices, document.devices);
+}
+
+// What a node runs that no placement names: it takes room, and keeps its deployment off the node.
+std::vector<const ReplicaStatus*> strays_in(const ControllerState& state, const NodeObserved& document) {
+  std::vector<const ReplicaStatus*> out;
+  for (const ReplicaStatus& status : document.replicas) {
+    if (!state.placements.contains(status.id)) out.push_back(&status);
+  }
+  return out;
+}
+
+bool strays_changed(const ControllerState& state, const NodeObserved& before, const NodeObserved& document) {
+  return !std::ranges::equal(strays_in(state, before), strays_in(state, document),
+                             [](const ReplicaStatus* a, const ReplicaStatus* b) { return *a == *b; });
 }
 
 void on_observed(Work& work, const NodeObserved& document) {
@@ -189,7 +211,7 @@ void on_observed(Work& work, const NodeObserved& document) {
     return;
   const bool joined = !node.observed;
   if (joined || devices_changed(node.observed->devices, document.devices) ||
-      node.observed->replicas.size() != document.replicas.size()) {
+      strays_changed(state, *node.observed, document)) {
     state.dirty = true;
   }
   if (joined) {
@@ -199,10 +221,28 @@ void on_observed(Work& work, const NodeObserved& document) {
   }
   if (joined || !says_the_same(*node.observed, document)) state.touched = true;
   node.observed = document;
-  apply_policy(node);
+  apply_policy(node, work.state.week_minute);
   node.reported_ms = work.now.steady_ms;
   on_health(work, state.detector.report(document.node, work.now.steady_ms));
   follow_replicas(work, document);
+}
+
+// Hours that began or ended since the last tick.
+void follow_hours(Work& work, int week_minute) {
+  ControllerState& state = work.state;
+  if (week_minute < 0 || week_minute == state.week_minute) return;
+  const int before = std::exchange(state.week_minute, week_minute);
+  for (auto& [id, node] : state.nodes) {
+    for (const auto& [device, policy] : node.devices) {
+      const bool was = is_off(node, device, before);
+      const bool is = is_off(node, device, week_minute);
+      if (was == is) continue;
+      work.tell(is ? "device.off_hours_began" : "device.off_hours_ended", "device/" + device,
+                "off " + policy.off_hours.text());
+      apply_policy(node, week_minute);
+      state.dirty = state.touched = true;
+    }
+  }
 }
 
 void end_window_if_due(Work& work) {
@@ -220,13 +260,11 @@ void end_window_if_due(Work& work) {
 
 void erase_node(Work& work, const std::string& id) {
   ControllerState& state = work.state;
-  for (auto it = state.placements.begin(); it != state.placements.end();) {
-    if (it->second.node != id) {
-      ++it;
-      continue;
-    }
-    work.out.emplace_back(command::ErasePlacement{it->first});
-    it = state.placements.erase(it);
+  std::vector<std::string> there;
+  for (const Placement* placement : state.placements.on_node(id)) there.push_back(placement->spec.id);
+  for (const std::string& replica : there) {
+    work.out.emplace_back(command::ErasePlacement{replica});
+    state.placements.erase(replica);
   }
   state.nodes.erase(id);
   state.detector.forget(id);
@@ -250,6 +288,7 @@ struct TakeIn {
   }
   void operator()(const event::Tick& tick) const {
     on_health(work, state.detector.tick(tick.gateway_heard, work.now.steady_ms));
+    follow_hours(work, tick.week_minute);
     // A wait that is over is a reason to plan again, once: what then has no place waits for another change.
     for (const auto& [where, backoff] : state.backoff) {
       const bool ends_now = backoff.until_ms <= work.now.steady_ms && backoff.until_ms > state.ticked_ms;
@@ -310,7 +349,7 @@ struct TakeIn {
       work.tell(put.policy.draining ? "node.drained" : "node.undrained", "node/" + put.id, "asked for by an operator");
     }
     static_cast<NodePolicy&>(node) = put.policy;
-    apply_policy(node);
+    apply_policy(node, work.state.week_minute);
     state.dirty = state.touched = true;
   }
   void operator()(const event::NodeErased& erased) const { erase_node(work, erased.id); }

@@ -105,7 +105,7 @@ void refresh_margins(ControllerState& state) {
       }
       if (margin >= 0) node.margins[device.id] = margin;
     }
-    apply_policy(node);
+    apply_policy(node, state.week_minute);
   }
 }
 

@@ -1,5 +1,6 @@
 // Parts of one reconcile step; used by reconcile*.cpp alone.
 #pragma once
+#include <ranges>
 #include <set>
 
 #include "core/reconcile.hpp"
@@ -20,6 +21,8 @@ struct Work {
 
 // A replica that should go, but may wait for its successor: outdated, or on a node that is being drained.
 [[nodiscard]] bool is_leaving(const ControllerState& state, const Placement& placement);
+// Whether an operator wants nothing of ours on the device at this time of the week.
+[[nodiscard]] bool is_off(const NodeRecord& node, const std::string& device_id, int week_minute);
 [[nodiscard]] bool is_ready(const ControllerState& state, const Placement& placement);
 // Places are thought of per node for as long as something of the deployment is or may be there.
 // `lesser`: deployments that may take another than their best variant.
@@ -28,9 +31,21 @@ using Refused = std::set<std::pair<std::string, std::string>>;
 [[nodiscard]] PlanInput plan_input(const ControllerState& state, std::int64_t now_ms,
                                    const std::set<std::string>& lesser, const Refused& refused,
                                    std::map<std::string, Error>* impossible);
+// Nodes that say they hold something of a deployment that no placement names, by deployment.
+using StrayNodes = std::map<std::string, std::set<std::string>>;
+[[nodiscard]] StrayNodes stray_nodes(const ControllerState& state);
 // Nodes where the deployment may not be placed now although they are fine.
-[[nodiscard]] std::set<std::string> excluded_nodes(const ControllerState& state,
-                                                   const std::string& deployment, std::int64_t now_ms);
+[[nodiscard]] std::set<std::string> excluded_nodes(const ControllerState& state, const std::string& deployment,
+                                                   const StrayNodes& strays, std::int64_t now_ms);
+// Replicas of the deployment that stay where they are: neither going nor about to.
+[[nodiscard]] int settled_of(const ControllerState& state, const std::string& deployment);
+// Its failures on nodes.
+[[nodiscard]] inline auto backoff_of(const ControllerState& state, const std::string& deployment) {
+  const auto from = state.backoff.lower_bound({deployment, std::string()});
+  auto to = from;
+  while (to != state.backoff.end() && to->first.first == deployment) ++to;
+  return std::ranges::subrange(from, to);
+}
 [[nodiscard]] NodePlanState plan_state(const ControllerState& state, const NodeRecord& node);
 void plan_round(Work& work);
 // What would be planned if `state` were so.
@@ -49,7 +64,7 @@ void on_load(Work& work, const event::Load& load);
 void learn_load_time(ControllerState& state, const std::string& deployment, std::int64_t took_ms);
 void make_room(Work& work);
 // An operator's word on devices and what was learned of them go where budgets are computed.
-void apply_policy(NodeRecord& node);
+void apply_policy(NodeRecord& node, int week_minute);
 void retire(Work& work, Placement& placement, const std::string& kind, const std::string& reason);
 void publish_desired(Work& work);
 void publish_routes(Work& work);

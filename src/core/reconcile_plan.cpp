@@ -32,14 +32,15 @@ bool holds_memory(ReplicaState state) {
   return true;
 }
 
+// Devices are called NODE/NUMBER, and no node's name holds a slash.
+std::string node_of_device(const std::string& id) { return id.substr(0, id.find('/')); }
+
 const Device* find_device(const ControllerState& state, const std::string& id) {
-  for (const auto& [node_id, node] : state.nodes) {
-    if (!node.observed) continue;
-    for (const Device& device : node.observed->devices) {
-      if (device.id == id) return &device;
-    }
-  }
-  return nullptr;
+  const auto node = state.nodes.find(node_of_device(id));
+  if (node == state.nodes.end() || !node->second.observed) return nullptr;
+  const auto& devices = node->second.observed->devices;
+  const auto found = std::ranges::find(devices, id, &Device::id);
+  return found == devices.end() ? nullptr : &*found;
 }
 
 bool is_lost(const ControllerState& state, const std::string& node) {
@@ -55,15 +56,14 @@ struct Counts {
 
 Counts count_of(const ControllerState& state, const std::string& deployment) {
   Counts counts;
-  for (const auto& [id, placement] : state.placements) {
-    if (placement.spec.deployment != deployment) continue;
-    if (placement.spec.draining) {
-      if (!is_lost(state, placement.node)) ++counts.draining;
-    } else if (is_leaving(state, placement)) {
+  for (const Placement* placement : state.placements.of_deployment(deployment)) {
+    if (placement->spec.draining) {
+      if (!is_lost(state, placement->node)) ++counts.draining;
+    } else if (is_leaving(state, *placement)) {
       ++counts.leaving;
     } else {
       ++counts.settled;
-      if (is_ready(state, placement)) ++counts.settled_ready;
+      if (is_ready(state, *placement)) ++counts.settled_ready;
     }
   }
   return counts;
@@ -111,6 +111,20 @@ std::map<std::string, DeviceUse> device_uses(const ControllerState& state) {
   return uses;
 }
 
+bool is_exclusive(const NodeRecord& node, const std::string& device_id) {
+  const auto policy = node.devices.find(device_id);
+  return policy != node.devices.end() && policy->second.exclusive;
+}
+
+// The planner knows bytes alone: where each process takes `more` bytes more of a device that has `more` bytes more, and
+// `more` is above what is free, one fits as before and two never do.
+void make_exclusive(PlanDevice& device, bool taken) {
+  if (taken) device.free_bytes = 0;  // by one that is on its way out
+  const Bytes more = device.free_bytes + 1;
+  device.free_bytes += more;
+  device.overhead_bytes += more;
+}
+
 PlanNode plan_node(const ControllerState& state, const NodeRecord& node,
                    const std::map<std::string, DeviceUse>& uses) {
   PlanNode out;
@@ -119,15 +133,14 @@ PlanNode plan_node(const ControllerState& state, const NodeRecord& node,
   out.state = plan_state(state, node);
   std::map<std::string, PlanDevice> unseen;  // of a node that has not reported yet: what its placements name
   if (!node.observed) {
-    for (const auto& [id, placement] : state.placements) {
-      if (placement.node != node.id) continue;
-      for (const DeviceBytes& bytes : placement.spec.devices) {
+    for (const Placement* placement : state.placements.on_node(node.id)) {
+      for (const DeviceBytes& bytes : placement->spec.devices) {
         PlanDevice& device = unseen[bytes.device_id];
         device.id = bytes.device_id;
         device.free_bytes += bytes.total();
         device.vram_bytes = device.free_bytes;
         device.bandwidth_bytes_per_s = kUnknownBandwidth;
-        device.backend = placement.spec.engine == EngineKind::kFake ? "fake" : "vulkan";
+        device.backend = placement->spec.engine == EngineKind::kFake ? "fake" : "vulkan";
       }
     }
     for (auto& [id, device] : unseen) out.devices.push_back(device);
@@ -151,40 +164,52 @@ PlanNode plan_node(const ControllerState& state, const NodeRecord& node,
                                      : kUnknownBandwidth;
     plan.backend = device.backend;
     plan.largest_buffer_bytes = device.max_storage_buffer_range;
+    if (is_exclusive(node, device.id)) make_exclusive(plan, used.other > 0);
     out.devices.push_back(std::move(plan));
   }
   return out;
 }
 
-std::vector<const Device*> all_devices(const ControllerState& state) {
+// The first device of each sort that plan_model_of() tells apart.
+std::vector<const Device*> sorts_of_devices(const ControllerState& state) {
   std::vector<const Device*> out;
   for (const auto& [id, node] : state.nodes) {
     if (!node.observed) continue;
-    for (const Device& device : node.observed->devices) out.push_back(&device);
+    for (const Device& device : node.observed->devices) {
+      const bool known = std::ranges::any_of(out, [&](const Device* other) {
+        return other->alignment == device.alignment && other->backend == device.backend &&
+               other->refused.empty() == device.refused.empty();
+      });
+      if (!known) out.push_back(&device);
+    }
   }
   return out;
 }
 
 }  // namespace
 
-std::set<std::string> excluded_nodes(const ControllerState& state, const std::string& deployment,
-                                     std::int64_t now_ms) {
-  std::set<std::string> out;
-  for (const auto& [id, placement] : state.placements) {
-    if (placement.spec.deployment != deployment) continue;
-    if (placement.spec.draining || is_leaving(state, placement)) out.insert(placement.node);
-  }
-  for (const auto& [where, backoff] : state.backoff) {
-    if (where.first == deployment && backoff.until_ms > now_ms) out.insert(where.second);
-  }
+StrayNodes stray_nodes(const ControllerState& state) {
+  StrayNodes out;
   for (const auto& [id, node] : state.nodes) {
     if (!node.observed) continue;
     for (const ReplicaStatus& status : node.observed->replicas) {
-      if (status.deployment == deployment && !state.placements.contains(status.id) &&
-          holds_memory(status.state)) {
-        out.insert(id);
-      }
+      if (!state.placements.contains(status.id) && holds_memory(status.state)) out[status.deployment].insert(id);
     }
+  }
+  return out;
+}
+
+std::set<std::string> excluded_nodes(const ControllerState& state, const std::string& deployment,
+                                     const StrayNodes& strays, std::int64_t now_ms) {
+  std::set<std::string> out;
+  for (const Placement* placement : state.placements.of_deployment(deployment)) {
+    if (placement->spec.draining || is_leaving(state, *placement)) out.insert(placement->node);
+  }
+  for (const auto& [where, backoff] : backoff_of(state, deployment)) {
+    if (backoff.until_ms > now_ms) out.insert(where.second);
+  }
+  if (const auto stray = strays.find(deployment); stray != strays.end()) {
+    out.insert(stray->second.begin(), stray->second.end());
   }
   return out;
 }
@@ -224,13 +249,14 @@ std::vector<std::int64_t> layer_shares(const PlanPlacement& placement, std::int6
   return shares;
 }
 
-// First device on which the spec does not fit beside what is counted there, or nullptr.
+// First device on which the spec does not fit beside what is counted there, or that another has for itself; or nullptr.
 const DeviceBytes* overfull(const ControllerState& state, const ReplicaSpec& spec,
                             const std::vector<const Device*>& devices) {
   for (std::size_t i = 0; i < spec.devices.size(); ++i) {
-    if (used_bytes(state, spec.devices[i].device_id) + spec.devices[i].total() > budget_of(*devices[i])) {
-      return &spec.devices[i];
-    }
+    const std::string& id = spec.devices[i].device_id;
+    const Bytes used = used_bytes(state, id);
+    const bool taken = used > 0 && is_exclusive(state.nodes.at(node_of_device(id)), id);
+    if (taken || used + spec.devices[i].total() > budget_of(*devices[i])) return &spec.devices[i];
   }
   return nullptr;
 }
@@ -322,7 +348,7 @@ bool place(Work& work, const PlanPlacement& planned) {
   work.tell("replica.placed", "replica/" + placement.spec.id, placement.why);
   work.out.emplace_back(command::SavePlacement{placement});
   state.unmeasured.insert(placement.spec.id);
-  state.placements.emplace(placement.spec.id, std::move(placement));
+  state.placements.put(std::move(placement));
   return true;
 }
 
@@ -344,8 +370,9 @@ void settle_parts(const ControllerState& state, PlanPlacement& current, Bytes va
   Bytes sum = 0;
   PlanPart* roomiest = &current.parts.front();
   Bytes most = std::numeric_limits<Bytes>::min();
+  for (const PlanPart& part : current.parts) sum += part.bytes;
+  if (sum == variant_bytes) return;
   for (PlanPart& part : current.parts) {
-    sum += part.bytes;
     const Device* device = find_device(state, part.device);
     const Bytes room = device == nullptr ? 0 : budget_of(*device) - used_bytes(state, part.device);
     if (room <= most) continue;
@@ -368,17 +395,27 @@ Plan run_planner(const PlanInput& input) {
   return aiv::plan(input, options);
 }
 
+// How many replicas a plan gives to each deployment.
+std::map<std::string_view, std::ptrdiff_t> planned_counts(const Plan& plan) {
+  std::map<std::string_view, std::ptrdiff_t> out;
+  for (const PlanPlacement& placement : plan.placements) ++out[placement.model];
+  return out;
+}
+
+std::ptrdiff_t count_in(const std::map<std::string_view, std::ptrdiff_t>& counts, const std::string& name) {
+  return counts.contains(name) ? counts.at(name) : 0;
+}
+
 // First with the best variant of each deployment; those that miss a replica then may take a lesser one.
 // Offered both at once the planner would take the smaller for its speed.
 Planned make_plan(const ControllerState& state, std::int64_t now_ms, const Refused& refused) {
   Planned out;
   out.input = plan_input(state, now_ms, {}, refused, &out.impossible);
   out.plan = run_planner(out.input);
-  std::map<std::string, std::ptrdiff_t> got;
+  const auto got = planned_counts(out.plan);
   std::set<std::string> lesser;
   for (const PlanModel& model : out.input.models) {
-    got[model.id] = std::ranges::count(out.plan.placements, model.id, &PlanPlacement::model);
-    if (got[model.id] < model.max_replicas && model.variants.size() > 1) lesser.insert(model.id);
+    if (count_in(got, model.id) < model.max_replicas && model.variants.size() > 1) lesser.insert(model.id);
   }
   // Only those that a lesser variant gives a replica more keep it: others lack a node, not bytes.
   for (int pass = 0; pass < 3 && !lesser.empty(); ++pass) {
@@ -386,9 +423,8 @@ Planned make_plan(const ControllerState& state, std::int64_t now_ms, const Refus
     second.input = plan_input(state, now_ms, lesser, refused, &second.impossible);
     second.plan = run_planner(second.input);
     const std::size_t before = lesser.size();
-    std::erase_if(lesser, [&](const std::string& name) {
-      return std::ranges::count(second.plan.placements, name, &PlanPlacement::model) <= got[name];
-    });
+    const auto gets = planned_counts(second.plan);
+    std::erase_if(lesser, [&](const std::string& name) { return count_in(gets, name) <= count_in(got, name); });
     if (lesser.size() == before) return second;
   }
   return out;
@@ -412,8 +448,14 @@ void retire_unplanned(Work& work, const Plan& plan) {
              "fewer replicas are wanted now (" + std::to_string(wanted_replicas(state, deployment->second)) +
                  ")");
     } else {
+      const bool crowded = std::ranges::any_of(placement.spec.devices, [&](const DeviceBytes& bytes) {
+        const auto node = state.nodes.find(placement.node);
+        return node != state.nodes.end() && is_exclusive(node->second, bytes.device_id) &&
+               used_bytes(state, bytes.device_id) > bytes.total();
+      });
       retire(work, placement, "replica.yielded",
-             "its memory on " + placement.node + " is taken by other programs, or the device is gone");
+             crowded ? "its device on " + placement.node + " is for one replica at a time"
+                     : "its memory on " + placement.node + " is taken by other programs, or the device is gone");
     }
   }
 }
@@ -430,9 +472,9 @@ void retire_leaving(Work& work, const std::string& name, bool placed_now) {
     const bool stuck = !placed_now && counts.draining == 0 && counts.settled == counts.settled_ready;
     if (!surplus && !stuck) return;
     Placement* chosen = nullptr;
-    for (auto& [id, placement] : state.placements) {
-      if (placement.spec.deployment != name || !is_leaving(state, placement)) continue;
-      if (chosen == nullptr || (is_ready(state, *chosen) && !is_ready(state, placement))) chosen = &placement;
+    for (Placement* placement : state.placements.of_deployment(name)) {
+      if (!is_leaving(state, *placement)) continue;
+      if (chosen == nullptr || (is_ready(state, *chosen) && !is_ready(state, *placement))) chosen = placement;
     }
     if (!surplus && state.outgrown.erase(chosen->spec.id) > 0) return;  // its successor found no place after all
     const bool drained = state.nodes.contains(chosen->node) && state.nodes.at(chosen->node).draining;
@@ -454,17 +496,14 @@ void note_unplaced(Work& work, const Plan& plan, const std::map<std::string, Err
     if (counts.settled >= wanted_replicas(state, deployment)) continue;
     // No countdown in it: a reason that changes with every tick would make every document change.
     std::string reason;
-    for (const auto& [where, backoff] : state.backoff) {
-      if (where.first != name || backoff.until_ms <= work.now.steady_ms) continue;
+    for (const auto& [where, backoff] : backoff_of(state, name)) {
+      if (backoff.until_ms <= work.now.steady_ms) continue;
       reason += "failed on " + where.second + ": " + backoff.reason + " (tried there again after " +
                 format_duration_ms(backoff.wait_ms) + "); ";
     }
     const std::string planner = unplaced_reason(plan, name);
-    if (reason.empty()) {
-      reason = planner;
-    } else {
-      reason.resize(reason.size() - 2);
-    }
+    if (!reason.empty()) reason.resize(reason.size() - 2);
+    if (reason.empty()) reason = planner;
     if (reason.empty()) {
       const auto exact = state.unplaced.find(name);
       if (exact != state.unplaced.end()) reason = exact->second;
@@ -492,7 +531,14 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
   PlanInput input;
   const auto uses = device_uses(state);
   for (const auto& [id, node] : state.nodes) input.nodes.push_back(plan_node(state, node, uses));
-  const auto devices = all_devices(state);
+  const auto devices = sorts_of_devices(state);
+  const StrayNodes strays = stray_nodes(state);
+  std::vector<const NodeRecord*> all_nodes;
+  std::vector<const NodeRecord*> tainted;
+  for (const auto& [id, node] : state.nodes) {
+    all_nodes.push_back(&node);
+    if (!node.taints.empty()) tainted.push_back(&node);
+  }
   double fastest = kUnknownBandwidth;
   for (const PlanNode& node : input.nodes) {
     for (const PlanDevice& device : node.devices) fastest = std::max(fastest, device.bandwidth_bytes_per_s);
@@ -515,9 +561,9 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
     planned->min_replicas = planned->max_replicas;
     constexpr double kOrdinaryPriority = 10;
     planned->weight = deployment.priority / kOrdinaryPriority;
-    auto excluded = excluded_nodes(state, name, now_ms);
-    for (const auto& [id, node] : state.nodes) {
-      if (!admits(node, deployment)) excluded.insert(id);
+    auto excluded = excluded_nodes(state, name, strays, now_ms);
+    for (const NodeRecord* node : deployment.on.empty() ? tainted : all_nodes) {
+      if (!admits(*node, deployment)) excluded.insert(node->id);
     }
     for (const auto& [deployment_name, node] : refused) {
       if (deployment_name == name) excluded.insert(node);
@@ -526,9 +572,11 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
     if (planned->max_replicas == 0) continue;
     want_each_replica(*planned, fastest);
     std::set<std::string> running;
-    for (const auto& [id, placement] : state.placements) {
-      if (placement.spec.deployment != name || placement.spec.draining || is_leaving(state, placement)) continue;
-      running.insert(placement.variant);
+    std::vector<const Placement*> settled;
+    for (const Placement* placement : state.placements.of_deployment(name)) {
+      if (placement->spec.draining || is_leaving(state, *placement)) continue;
+      settled.push_back(placement);
+      running.insert(placement->variant);
     }
     const bool held = state.held_down.contains(name);
     for (std::size_t i = 1; i < planned->variants.size(); ++i) {
@@ -540,9 +588,8 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
         std::ranges::count(planned->variants, false, &PlanVariant::hint_only) > 1) {
       planned->variants.front().hint_only = true;
     }
-    for (const auto& [id, placement] : state.placements) {
-      if (placement.spec.deployment != name || placement.spec.draining || is_leaving(state, placement))
-        continue;
+    for (const Placement* each : settled) {
+      const Placement& placement = *each;
       PlanPlacement current{name, placement.variant, placement.node, {}, false, true};
       const auto variant = std::ranges::find(planned->variants, placement.variant, &PlanVariant::id);
       const bool known = variant != planned->variants.end();
@@ -580,17 +627,15 @@ void plan_round(Work& work) {
     retire_unplanned(work, plan);
     std::set<std::string> placed;
     for (const PlanPlacement& planned : plan.placements) {
-      const bool there = std::ranges::any_of(state.placements, [&](const auto& entry) {
-        return entry.second.spec.deployment == planned.model && entry.second.node == planned.node;
-      });
+      const bool there =
+          std::ranges::any_of(std::as_const(state.placements).of_deployment(planned.model),
+                              [&](const Placement* placement) { return placement->node == planned.node; });
       if (there) continue;
-      if (place(work, planned))
-        placed.insert(planned.model);
-      else
-        again = refused.emplace(planned.model, planned.node).second || again;
+      const bool done = place(work, planned);
+      if (done) placed.insert(planned.model);
+      if (!done) again = refused.emplace(planned.model, planned.node).second || again;
     }
-    for (const auto& [name, deployment] : state.deployments)
-      retire_leaving(work, name, placed.contains(name));
+    for (const auto& [name, deployment] : state.deployments) retire_leaving(work, name, placed.contains(name));
     note_unplaced(work, plan, made.impossible);
     again = again || state.dirty;
   }
@@ -599,19 +644,19 @@ void plan_round(Work& work) {
 }  // namespace reconcile
 
 Bytes used_bytes(const ControllerState& state, const std::string& device_id) {
+  const std::string node_id = reconcile::node_of_device(device_id);
   Bytes used = 0;
-  for (const auto& [id, placement] : state.placements) {
-    for (const DeviceBytes& bytes : placement.spec.devices) {
+  for (const Placement* placement : state.placements.on_node(node_id)) {
+    for (const DeviceBytes& bytes : placement->spec.devices) {
       if (bytes.device_id == device_id) used += bytes.total();
     }
   }
-  for (const auto& [id, node] : state.nodes) {
-    if (!node.observed) continue;
-    for (const ReplicaStatus& status : node.observed->replicas) {
-      if (state.placements.contains(status.id) || !reconcile::holds_memory(status.state)) continue;
-      for (const DeviceBytes& bytes : status.measured) {
-        if (bytes.device_id == device_id) used += bytes.total();
-      }
+  const auto node = state.nodes.find(node_id);
+  if (node == state.nodes.end() || !node->second.observed) return used;
+  for (const ReplicaStatus& status : node->second.observed->replicas) {
+    if (state.placements.contains(status.id) || !reconcile::holds_memory(status.state)) continue;
+    for (const DeviceBytes& bytes : status.measured) {
+      if (bytes.device_id == device_id) used += bytes.total();
     }
   }
   return used;
@@ -624,8 +669,7 @@ Result<WhatIf> what_if(const ControllerState& state, const Deployment& deploymen
   // Changed in place: its replicas may be replaced where they stand, so their memory counts as free for the
   // question.
   if (present != copy.deployments.end() && present->second.generation != wanted.generation) {
-    std::erase_if(copy.placements,
-                  [&](const auto& entry) { return entry.second.spec.deployment == wanted.name; });
+    erase_if(copy.placements, [&](const auto& entry) { return entry.second.spec.deployment == wanted.name; });
     for (auto& [id, node] : copy.nodes) {
       if (!node.observed) continue;
       std::erase_if(node.observed->replicas,

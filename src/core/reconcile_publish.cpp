@@ -70,11 +70,11 @@ RouteModel route_model(const ControllerState& state, const Deployment& deploymen
   model.aliases = deployment.aliases;
   const auto record = state.models.find(deployment.model);
   if (record != state.models.end()) model.kind = kind_of(deployment, record->second);
-  for (const auto& [id, placement] : state.placements) {
-    if (placement.spec.deployment != deployment.name) continue;
+  for (const Placement* each : state.placements.of_deployment(deployment.name)) {
+    const Placement& placement = *each;
     if (!is_ready(state, placement) && !kept_while_frozen(state, placement)) continue;
     RouteReplica replica;
-    replica.id = id;
+    replica.id = placement.spec.id;
     replica.node = placement.node;
     replica.slots = placement.spec.slots;
     replica.suspect = state.detector.health(placement.node) != NodeHealth::kReady;
@@ -97,12 +97,11 @@ RouteModel route_model(const ControllerState& state, const Deployment& deploymen
 }
 
 std::string loading_reason(const ControllerState& state, const std::string& deployment) {
-  for (const auto& [id, placement] : state.placements) {
-    if (placement.spec.deployment != deployment || placement.spec.draining || is_ready(state, placement))
-      continue;
-    const ReplicaStatus* seen = observed_replica(state, placement);
-    if (seen == nullptr) return "waiting for node " + placement.node;
-    return load_reason(placement.node, seen->progress);
+  for (const Placement* placement : state.placements.of_deployment(deployment)) {
+    if (placement->spec.draining || is_ready(state, *placement)) continue;
+    const ReplicaStatus* seen = observed_replica(state, *placement);
+    if (seen == nullptr) return "waiting for node " + placement->node;
+    return load_reason(placement->node, seen->progress);
   }
   return {};
 }
@@ -114,9 +113,7 @@ void publish_desired(Work& work) {
   for (auto& [id, node] : state.nodes) {
     if (!node.observed) continue;
     std::vector<const ReplicaSpec*> wanted;
-    for (const auto& [replica_id, placement] : state.placements) {
-      if (placement.node == id) wanted.push_back(&placement.spec);
-    }
+    for (const Placement* placement : std::as_const(state.placements).on_node(id)) wanted.push_back(&placement->spec);
     const auto same = [](const ReplicaSpec& sent, const ReplicaSpec* spec) { return sent == *spec; };
     if (node.sent && std::ranges::equal(node.sent->replicas, wanted, same)) continue;
     std::vector<ReplicaSpec> replicas;
@@ -149,8 +146,9 @@ void update_status(Work& work) {
   for (const auto& [name, deployment] : state.deployments) {
     DeploymentStatus status;
     std::set<std::string> domains;
-    for (const auto& [id, placement] : state.placements) {
-      if (placement.spec.deployment != name || placement.spec.draining) continue;
+    for (const Placement* each : std::as_const(state.placements).of_deployment(name)) {
+      const Placement& placement = *each;
+      if (placement.spec.draining) continue;
       ++status.placed;
       if (!is_ready(state, placement)) continue;
       ++status.ready;
@@ -159,9 +157,8 @@ void update_status(Work& work) {
     }
     status.survives_node_loss = domains.size() >= 2;
     const auto unplaced = state.unplaced.find(name);
-    const bool failed = std::ranges::any_of(state.backoff, [&](const auto& entry) {
-      return entry.first.first == name && entry.second.until_ms > work.now.steady_ms;
-    });
+    const bool failed = std::ranges::any_of(
+        backoff_of(state, name), [&](const auto& entry) { return entry.second.until_ms > work.now.steady_ms; });
     const int wanted = wanted_replicas(state, deployment);
     if (wanted == 0 && deployment.replicas_max > 0 && status.ready == 0) {
       status.state = "idle";

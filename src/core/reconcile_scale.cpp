@@ -17,17 +17,9 @@ bool is_elastic(const Deployment& deployment) {
   return deployment.replicas_max > deployment.replicas_min;
 }
 
-// Replicas that stay where they are: neither going nor about to.
-int settled_of(const ControllerState& state, const std::string& deployment) {
-  return static_cast<int>(std::ranges::count_if(state.placements, [&](const auto& entry) {
-    return entry.second.spec.deployment == deployment && !entry.second.spec.draining &&
-           !is_leaving(state, entry.second);
-  }));
-}
-
 int slots_of(const ControllerState& state, const Deployment& deployment) {
-  for (const auto& [id, placement] : state.placements) {
-    if (placement.spec.deployment == deployment.name && !placement.spec.draining) return placement.spec.slots;
+  for (const Placement* placement : state.placements.of_deployment(deployment.name)) {
+    if (!placement->spec.draining) return placement->spec.slots;
   }
   return deployment.slots > 0 ? deployment.slots : kDefaultSlots;
 }
@@ -83,11 +75,11 @@ int spare_of(const ControllerState& state, const Deployment& deployment, const S
   return std::max(0, settled_of(state, deployment.name) - floor);
 }
 
-Bytes on_its_way_back(const ControllerState& state, const std::string& device) {
+Bytes on_its_way_back(const ControllerState& state, const std::string& node, const std::string& device) {
   Bytes bytes = 0;
-  for (const auto& [id, placement] : state.placements) {
-    if (!placement.spec.draining) continue;
-    for (const DeviceBytes& part : placement.spec.devices)
+  for (const Placement* placement : state.placements.on_node(node)) {
+    if (!placement->spec.draining) continue;
+    for (const DeviceBytes& part : placement->spec.devices)
       bytes += part.device_id == device ? part.total() : 0;
   }
   return bytes;
@@ -97,13 +89,13 @@ EvictionInput eviction_input(const ControllerState& state, const Deployment& dep
                              const ModelRecord& model, std::int64_t now_ms) {
   EvictionInput input;
   const auto variants = variants_of(deployment, model);
-  const auto excluded = excluded_nodes(state, deployment.name, now_ms);
+  const auto excluded = excluded_nodes(state, deployment.name, stray_nodes(state), now_ms);
   for (const auto& [id, node] : state.nodes) {
     if (!node.observed || plan_state(state, node) != NodePlanState::kSchedulable || excluded.contains(id))
       continue;
-    const bool there = std::ranges::any_of(state.placements, [&, name = id](const auto& entry) {
-      return entry.second.node == name && entry.second.spec.deployment == deployment.name;
-    });
+    const bool there = std::ranges::any_of(
+        state.placements.of_deployment(deployment.name),
+        [&, name = id](const Placement* placement) { return placement->node == name; });
     if (there) continue;
     for (const Device& device : node.observed->devices) {
       if (!device.refused.empty() || !can_run(model, device)) continue;
@@ -112,7 +104,7 @@ EvictionInput eviction_input(const ControllerState& state, const Deployment& dep
       if (!spec || spec->devices.front().total() > budget_of(device)) continue;
       input.devices.push_back(
           {device.id, id,
-           budget_of(device) - used_bytes(state, device.id) + on_its_way_back(state, device.id),
+           budget_of(device) - used_bytes(state, device.id) + on_its_way_back(state, id, device.id),
            spec->devices.front().total()});
     }
   }
@@ -152,6 +144,13 @@ void evict(Work& work, const Eviction& eviction, const EvictionInput& input, con
 }
 
 }  // namespace
+
+int settled_of(const ControllerState& state, const std::string& deployment) {
+  return static_cast<int>(
+      std::ranges::count_if(state.placements.of_deployment(deployment), [&](const Placement* placement) {
+        return !placement->spec.draining && !is_leaving(state, *placement);
+      }));
+}
 
 void begin_scale(ControllerState& state) {
   for (const auto& [name, deployment] : state.deployments) {

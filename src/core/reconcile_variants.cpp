@@ -33,12 +33,6 @@ bool settled(const ControllerState& state, const Placement& placement) {
   return !placement.spec.draining && !is_leaving(state, placement);
 }
 
-int settled_count(const ControllerState& state, const std::string& deployment) {
-  return static_cast<int>(std::ranges::count_if(state.placements, [&](const auto& entry) {
-    return entry.second.spec.deployment == deployment && settled(state, entry.second);
-  }));
-}
-
 // Nobody uses it now, nor did for so long; unknown counts as used.
 bool idle_for(const ControllerState& state, const Placement& placement, std::int64_t now_ms,
               std::int64_t idle_ms) {
@@ -90,8 +84,8 @@ bool makes_room(const ControllerState& state, const Placement& placement, const 
   trial.held_down.insert(name);
   const auto any = [](const std::vector<Variant>& variants) { return std::ssize(variants); };
   const std::vector<PlanPlacement> plan = harmless_plan(trial, now_ms);
-  return count_of(plan, name, own, any(own)) >= settled_count(state, name) &&
-         count_of(plan, asking, others, any(others)) > settled_count(state, asking);
+  return count_of(plan, name, own, any(own)) >= settled_of(state, name) &&
+         count_of(plan, asking, others, any(others)) > settled_of(state, asking);
 }
 
 enum class Way { kNone, kElsewhere, kInPlace };
@@ -99,10 +93,10 @@ enum class Way { kNone, kElsewhere, kInPlace };
 Way way_up(const ControllerState& state, const Placement& placement, const std::vector<Variant>& variants,
            std::ptrdiff_t rank, std::int64_t now_ms) {
   const std::string& name = placement.spec.deployment;
-  const int better_now = static_cast<int>(std::ranges::count_if(state.placements, [&](const auto& entry) {
-    return entry.second.spec.deployment == name && settled(state, entry.second) &&
-           rank_of(variants, entry.second.variant) < rank;
-  }));
+  const int better_now =
+      static_cast<int>(std::ranges::count_if(state.placements.of_deployment(name), [&](const Placement* each) {
+        return settled(state, *each) && rank_of(variants, each->variant) < rank;
+      }));
   ControllerState trial = state;
   trial.held_down.erase(name);
   trial.outgrown.insert(placement.spec.id);
@@ -139,7 +133,7 @@ bool step_down_for(Work& work, const std::string& asking) {
     const std::string& name = placement.spec.deployment;
     const auto deployment = state.deployments.find(name);
     if (name == asking || deployment == state.deployments.end() || deployment->second.pinned) continue;
-    if (!settled(state, placement) || !is_ready(state, placement) || settled_count(state, name) != 1)
+    if (!settled(state, placement) || !is_ready(state, placement) || settled_of(state, name) != 1)
       continue;
     if (!idle_for(state, placement, now, state.settings.evict_idle_ms)) continue;
     const auto variants = own_variants(state, deployment->second);

@@ -71,7 +71,7 @@ void Controller::load(std::int64_t epoch) {
   state_.epoch = epoch;
   state_.models = stored.models;
   state_.deployments = stored.deployments;
-  state_.placements = stored.placements;
+  state_.placements = PlacedReplicas(stored.placements);
   state_.margins = stored.margins;
   for (const auto& [id, node] : stored.nodes) {
     NodeRecord& record = state_.nodes[id];

@@ -54,6 +54,46 @@ TEST(Reconcile, WhatFitsNowhereWaitsWithTheReasonAndIsPlacedWhenRoomAppears) {
   EXPECT_EQ(world.nodes_of("big"), (std::set<std::string>{"n2"}));
 }
 
+TEST(Reconcile, AChangeIsToldToTheNodesItConcernsAndToNoOther) {
+  World world;
+  for (int i = 0; i < 6; ++i) world.join("n" + std::to_string(i), {2 * kGiB});
+  for (int i = 0; i < 5; ++i) world.deploy("chat" + std::to_string(i), 1, 1500 * kMiB);
+  world.run(3'000);
+  world.add_model("more", 1500 * kMiB);
+  Deployment more;
+  more.name = more.model = "more";
+  std::vector<std::string> told;
+  for (const Command& command : step(world.state, event::DeploymentPut{more}, {world.now, world.now})) {
+    if (const auto* sent = std::get_if<command::PublishDesired>(&command)) told.push_back(sent->document.node);
+  }
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(world.nodes_of("more"), (std::set<std::string>{told.front()}));
+}
+
+TEST(Reconcile, WhatAnAgentRunsThatNobodyPlacedTakesRoomAndGivesItBack) {
+  World world;
+  world.join("n1", {4 * kGiB});
+  world.deploy("chat", 1, kGiB);
+  world.run(2'000);
+  const NodeObserved without = *world.state.nodes.at("n1").observed;
+  NodeObserved with = without;
+  ReplicaStatus stray;
+  stray.id = "stray";
+  stray.deployment = "gone";
+  stray.state = ReplicaState::kReady;
+  stray.measured = {{.device_id = "n1/0", .weights = 2 * kGiB}};
+  with.replicas.push_back(stray);
+  ++with.seq;
+  world.take(event::Observed{with});
+  EXPECT_GE(used_bytes(world.state, "n1/0"), 3 * kGiB);
+  world.deploy("other", 1, 2 * kGiB);
+  EXPECT_TRUE(world.nodes_of("other").empty());
+  NodeObserved gone = without;
+  gone.seq = with.seq + 1;
+  world.take(event::Observed{gone});
+  EXPECT_EQ(world.nodes_of("other"), (std::set<std::string>{"n1"})) << "a plan was made when the room was there";
+}
+
 TEST(Reconcile, MoreReplicasThanNodesAreNotPutTwiceOnOneNode) {
   World world;
   world.join("n1", {24 * kGiB, 24 * kGiB});
