@@ -24,6 +24,7 @@ namespace {
 
 constexpr auto kStartLimit = net::seconds(30);
 constexpr auto kStopLimit = net::seconds(35);
+constexpr auto kKeyPatience = net::seconds(5);
 constexpr int kServerCertificateDays = 365;
 constexpr int kNodeCertificateDays = 90;
 
@@ -125,15 +126,27 @@ class Parent {
     return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
   }
 
-  // Ready: both ports open, and the gateway has a route table from the controller.
+  // Ready: both ports are open, and the gateway knows the key in admin.key, so that what a caller does first is not refused.
+  // Whoever has deleted that key, or starts where no key can be stored, waits for it in vain: then it is said, and served.
   net::Task<> announce() {
     const auto deadline = net::Clock::now() + kStartLimit;
+    auto first_healthy = net::Clock::time_point::max();
     while (!stopping_ && net::Clock::now() < deadline) {
       co_await net::sleep_for(net::milliseconds(20));
       const auto ports = read_ports(settings_.data);
       if (!ports) continue;
-      const bool answers = co_await healthy(*ports);
-      if (!answers) continue;
+      const int health = co_await ask(*ports, "/health", "");
+      if (health != 200) continue;
+      if (!settings_.no_auth) {
+        first_healthy = std::min(first_healthy, net::Clock::now());
+        const bool known = co_await admin_key_known(*ports);
+        const bool patient = net::Clock::now() - first_healthy < kKeyPatience;
+        if (!known && patient) continue;
+        if (!known) {
+          log_warn("server.admin_key_unknown",
+                   {{"file", settings_.data + "/admin.key"}, {"reason", "the gateway does not know the key in it, or it is not there"}});
+        }
+      }
       ready_ = true;
       const std::string host = settings_.listen.substr(0, settings_.listen.rfind(':'));
       // A restarted gateway must come back where clients and nodes know it.
@@ -151,20 +164,29 @@ class Parent {
     co_await stop();
   }
 
-  net::Task<bool> healthy(Ports ports) {
+  net::Task<bool> admin_key_known(Ports ports) {
+    const auto key = read_file(settings_.data + "/admin.key", 4096);
+    if (!key) co_return false;
+    const int status = co_await ask(ports, "/v1/models", std::string(trimmed(*key)));
+    co_return status == 200;
+  }
+
+  // The status of the gateway's answer; 0 when there is none.
+  net::Task<int> ask(Ports ports, std::string path, std::string key) {
     net::TlsContextPtr tls;
     if (!settings_.tls_cert.empty()) {
       auto made = net::TlsContext::make(false, "", "", "", false, "");
-      if (!made) co_return false;
+      if (!made) co_return 0;
       tls = *made;
     }
     const std::string address = fmt::format("tcp:127.0.0.1:{}", ports.open);
     const auto client = net::make_http1_client(address, false, net::seconds(2), tls);
-    net::RequestHead head{"GET", "/health", "", {}};
+    net::RequestHead head{"GET", std::move(path), "", {}};
+    if (!key.empty()) head.headers.push_back({"authorization", "Bearer " + key});
     auto exchange = co_await client->open(std::move(head), "");
-    if (!exchange) co_return false;
+    if (!exchange) co_return 0;
     const auto answer = co_await (*exchange)->head(net::Clock::now() + net::seconds(2));
-    co_return answer && answer->status == 200;
+    co_return answer ? answer->status : 0;
   }
 
   void on_signal() {
