@@ -1,11 +1,14 @@
 // The catalogue: single kinds of fault, many times each, on real processes with the fake engine and open-loop load.
 //
-//   node bench/faults/catalogue.mjs [--part nodes|controller|stalls|scale] [--nodes 5] [--kills 20] [--stops 50]
-//        [--agents 200] [--deployments 1000]
+//   node bench/faults/catalogue.mjs [--part nodes|controller|away|stalls|own-stalls|flapping|scale] [--nodes 5] [--kills 20]
+//        [--stops 50] [--controller-away 60] [--agents 200] [--deployments 1000]
 //
 //   nodes       a node dies or is cut off: when its routes are gone, when the wanted replicas are there again, what is lost
 //   controller  kill -9 of the controller under load and writes: failed requests, lost acknowledged changes
+//   away        the controller is dead for --controller-away seconds (600: ten minutes), and an engine dies meanwhile
 //   stalls      an agent that stands still for a second: false alarms
+//   own-stalls  the controller stands still for 5 s, the gateway for 2 s: what they did not hear is nobody's silence
+//   flapping    a node that is lost three times in five minutes: nothing new goes there until it has been calm
 //   scale       many simulated agents and deployments on one real server: start to serving, CPU, memory, heartbeats
 import fs from 'node:fs';
 import os from 'node:os';
@@ -166,6 +169,103 @@ async function stalls() {
   }
 }
 
+// Dead for so long that nothing it should have done can wait for it: its parent stands still, so nobody starts it again.
+async function away() {
+  const seconds = number('controller-away', 60);
+  const ours = await Ours.start({ nodes: 3, replicas: 3, slots: 8 });
+  try {
+    const parent = ours.site.server.child.pid;
+    const results = await underLoad(ours, async () => {
+      const key = await ours.site.api('keys', { method: 'POST', body: { name: 'before', role: 'user' } });
+      await stopProcess(parent);
+      try {
+        const controller = ours.controllerPid();
+        const { pid } = await ours.busiest();
+        await killHard(controller);
+        const refused = await ours.site.api('nodes').then(() => null, (error) => error.status);
+        if (refused !== 503) throw new Error(`without a controller its API answered ${refused}`);
+        await sleep((seconds / 2) * 1000);
+        await killHard(pid);
+        await sleep((seconds / 2) * 1000);
+        if (processesOf(ours.site.data).some((each) => commandOf(each.pid)[1] === 'controller-process' && isAlive(each.pid))) throw new Error('the controller was back too early');
+      } finally {
+        process.kill(parent, 'SIGCONT');
+      }
+      const since = Date.now();
+      await waitFor('the API is back', () => ours.site.api('nodes'), { timeoutMs: 60_000, everyMs: 10 });
+      const back = Date.now() - since;
+      await ours.whole();
+      if (!(await ours.site.api('keys')).items.some((each) => each.id === key.id)) throw new Error('a change was lost');
+      console.log(`\nThe controller is dead for ${seconds} s; in the middle of it an engine is killed:`);
+      row('its API is back after its parent goes on', `${back} ms`);
+    });
+    tellRequests(results);
+  } finally {
+    if (!ours.site.server.status) process.kill(ours.site.server.child.pid, 'SIGCONT');
+    await ours.stop();
+  }
+}
+
+const eventsOf = async (ours, kind) => (await ours.site.api('events?limit=1000')).items.filter((event) => event.kind === kind);
+
+async function ownStalls() {
+  const stops = number('own-stops', 10);
+  const ours = await Ours.start({ nodes: 3, replicas: 3, slots: 8 });
+  try {
+    const standStill = async (pid, ms) => {
+      await stopProcess(pid);
+      await sleep(ms);
+      if (isAlive(pid)) process.kill(pid, 'SIGCONT');
+      await sleep(3000); // longer than it takes to declare a node lost
+    };
+    const results = await underLoad(ours, async () => {
+      for (let i = 0; i < stops; ++i) await standStill(ours.controllerPid(), 5000);
+    });
+    const lost = (await eventsOf(ours, 'node.lost')).length;
+    for (let i = 0; i < stops; ++i) await standStill(childOf(ours.site, 'gateway-process'), 2000);
+    console.log(`\nThe controller stands still for 5 s, ${stops} times; then the gateway for 2 s, ${stops} times:`);
+    row('nodes declared lost by the controller that stood still', lost);
+    row('nodes declared lost when the gateway stood still', (await eventsOf(ours, 'node.lost')).length - lost);
+    console.log('  requests while the controller stood still:');
+    tellRequests(results);
+  } finally {
+    await ours.stop();
+  }
+}
+
+async function flapping() {
+  const ours = await Ours.start({ nodes: 3, replicas: 2, slots: 8 });
+  try {
+    const { node: victim } = await ours.busiest();
+    const state = async () => (await ours.nodeStates()).find((node) => node.id === victim).state;
+    const results = await underLoad(ours, async () => {
+      for (let i = 0; i < 3; ++i) {
+        const { pid } = ours.site.nodes.get(victim).child;
+        await stopProcess(pid);
+        await waitFor('it is lost', async () => (await state()) === 'lost', { timeoutMs: 20_000, everyMs: 50 });
+        process.kill(pid, 'SIGCONT');
+        await waitFor('it is heard again', async () => ['ready', 'quarantined'].includes(await state()), { timeoutMs: 20_000, everyMs: 50 });
+      }
+      const since = Date.now();
+      await waitFor('it is quarantined', async () => (await state()) === 'quarantined', { timeoutMs: 20_000, everyMs: 50 });
+      const up = await ours.site.cli('up', MODEL, '--name', 'everywhere', '--replicas', '3', '--pending', '--no-wait');
+      if (up.code !== 0) throw new Error(up.stderr);
+      await sleep(10_000);
+      const there = (await ours.site.api('replicas')).items.filter((replica) => replica.deployment === 'everywhere').map((replica) => replica.node);
+      const still = await state();
+      await waitFor('it is released', async () => (await state()) === 'ready', { timeoutMs: 180_000, everyMs: 200 });
+      const released = Date.now() - since;
+      await waitFor('the third replica is placed there', async () => (await ours.site.api('replicas')).items.some((replica) => replica.deployment === 'everywhere' && replica.node === victim), { timeoutMs: 60_000, everyMs: 200 });
+      console.log('\nAn agent stands still until its node is lost, three times:');
+      row('new replicas on it while it was quarantined, elsewhere', `${there.filter((node) => node === victim).length}, ${there.filter((node) => node !== victim).length} (10 s later it was ${still})`);
+      row('released, and used again, after', `${(released / 1000).toFixed(0)} s`);
+    });
+    tellRequests(results);
+  } finally {
+    await ours.stop();
+  }
+}
+
 const childOf = (site, verb) => processesOf(site.data).find(({ pid }) => commandOf(pid)[1] === verb)?.pid;
 const cpuMs = (pid) => {
   const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ');
@@ -238,5 +338,5 @@ async function scale() {
 }
 
 console.log(`catalogue: ${new Date().toISOString()}, ${os.cpus().length} cores, load ${os.loadavg().map((x) => x.toFixed(1)).join(' ')} before the run; ${RATE} requests/s, fake engine, real processes`);
-const parts = { nodes, controller, stalls, scale };
+const parts = { nodes, controller, away, stalls, 'own-stalls': ownStalls, flapping, scale };
 for (const [name, run] of Object.entries(parts)) if (part === 'all' || part === name) await run();
