@@ -79,6 +79,7 @@ Result<> Connection::submit_response(const StreamState& stream, const ResponseHe
   std::vector<nghttp2_nv> list{nv_of(":status", status)};
   append_fields(list, head.headers);
   nghttp2_data_provider provider{};
+  provider.source.ptr = stream.get();
   provider.read_callback = &Connection::read_source;
   if (nghttp2_submit_response(session_, stream->id, list.data(), list.size(), &provider) != 0) {
     return fail(ErrorCode::kInternal, "the answer could not be sent");
@@ -117,9 +118,10 @@ Task<Result<ClientExchangePtr>> Connection::open(RequestHead head, std::string b
                                nv_of(":authority", "aiv"), nv_of(":path", path)};
   append_fields(list, head.headers);
   nghttp2_data_provider provider{};
+  provider.source.ptr = stream.get();
   provider.read_callback = &Connection::read_source;
   const std::int32_t id = nghttp2_submit_request(session_, nullptr, list.data(), list.size(),
-                                                 stream->out.empty() ? nullptr : &provider, nullptr);
+                                                 stream->out.empty() ? nullptr : &provider, stream.get());
   if (id < 0) co_return fail(ErrorCode::kUnavailable, nghttp2_strerror(id), stream_->peer());
   stream->id = id;
   streams_[id] = stream;
@@ -146,7 +148,7 @@ Task<Result<bool>> ServerSide::read_some(std::string& out) {
   const Clock::duration limit = connection_->limits().body_time_max;
   if (limit > Clock::duration::zero() && body_deadline_ == Clock::time_point::max())
     body_deadline_ = Clock::now() + limit;
-  co_return co_await connection_->take(stream_, out, body_deadline_);
+  return connection_->take(stream_, out, body_deadline_);
 }
 
 Task<Result<>> ServerSide::start(ResponseHead head) {
@@ -159,7 +161,7 @@ Task<Result<>> ServerSide::start(ResponseHead head) {
 Task<Result<>> ServerSide::write(std::string_view bytes) {
   AIV_ASSERT(started_);
   if (bodiless_) bytes = {};
-  co_return co_await connection_->put(stream_, bytes);
+  return connection_->put(stream_, bytes);
 }
 
 Task<Result<>> ServerSide::finish(Headers trailers) {
@@ -187,8 +189,9 @@ Task<Result<ResponseHead>> ClientSide::head(Clock::time_point deadline) {
   co_return ResponseHead{stream_->status, stream_->headers};
 }
 
+// Without a frame of its own, as in ServerSide: take() and put() hold what they need.
 Task<Result<bool>> ClientSide::read_some(std::string& out, Clock::time_point deadline) {
-  co_return co_await connection_->take(stream_, out, deadline);
+  return connection_->take(stream_, out, deadline);
 }
 
 void ClientSide::cancel() {

@@ -13,7 +13,9 @@ int Connection::on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, v
   if (me->server_ && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
     auto stream = std::make_shared<Stream>(*me->executor_);
     stream->id = frame->hd.stream_id;
+    stream->headers.reserve(8);
     me->streams_[stream->id] = stream;
+    nghttp2_session_set_stream_user_data(me->session_, stream->id, stream.get());
   }
   return 0;
 }
@@ -22,8 +24,8 @@ int Connection::on_header(nghttp2_session*, const nghttp2_frame* frame, const st
                           std::size_t name_size, const std::uint8_t* value, std::size_t value_size,
                           std::uint8_t, void* self) {
   auto* me = static_cast<Connection*>(self);
-  const StreamState stream = me->find(frame->hd.stream_id);
-  if (!stream) return 0;
+  Stream* const stream = me->find(frame->hd.stream_id);
+  if (stream == nullptr) return 0;
   std::string key(reinterpret_cast<const char*>(name), name_size);
   std::string text(reinterpret_cast<const char*>(value), value_size);
   stream->header_bytes += name_size + value_size + 32;
@@ -55,8 +57,8 @@ int Connection::on_header(nghttp2_session*, const nghttp2_frame* frame, const st
 int Connection::on_frame(nghttp2_session*, const nghttp2_frame* frame, void* self) {
   auto* me = static_cast<Connection*>(self);
   if (frame->hd.type == NGHTTP2_GOAWAY) me->goaway_received_ = true;
-  const StreamState stream = me->find(frame->hd.stream_id);
-  if (!stream) return 0;
+  Stream* const stream = me->find(frame->hd.stream_id);
+  if (stream == nullptr) return 0;
   const bool first_head = frame->hd.type == NGHTTP2_HEADERS && !stream->head_done;
   if (first_head) {
     // 1xx answers come before the real head.
@@ -70,7 +72,7 @@ int Connection::on_frame(nghttp2_session*, const nghttp2_frame* frame, void* sel
                     (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
   if (ends) stream->in_ended = true;
   if (first_head || ends) stream->readable.notify();
-  if (first_head && me->server_) me->begin_request(stream);
+  if (first_head && me->server_) me->begin_request(stream->shared_from_this());
   return 0;
 }
 
@@ -114,8 +116,8 @@ int Connection::on_sent(nghttp2_session* session, const nghttp2_frame* frame, vo
   const bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
                     (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
   if (!ends || !me->server_) return 0;
-  const StreamState stream = me->find(frame->hd.stream_id);
-  if (stream && !stream->in_ended) {
+  const Stream* const stream = me->find(frame->hd.stream_id);
+  if (stream != nullptr && !stream->in_ended) {
     nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
   }
   return 0;
@@ -126,8 +128,8 @@ int Connection::on_data(nghttp2_session* session, std::uint8_t, std::int32_t id,
   auto* me = static_cast<Connection*>(self);
   // Credit of the connection goes back at once: a slow reader of one stream must not starve the others.
   nghttp2_session_consume_connection(session, size);
-  const StreamState stream = me->find(id);
-  if (!stream || stream->cancelled) {
+  Stream* const stream = me->find(id);
+  if (stream == nullptr || stream->cancelled) {
     nghttp2_session_consume_stream(session, id, size);
     return 0;
   }
@@ -136,21 +138,23 @@ int Connection::on_data(nghttp2_session* session, std::uint8_t, std::int32_t id,
   return 0;
 }
 
-int Connection::on_close(nghttp2_session*, std::int32_t id, std::uint32_t code, void* self) {
+int Connection::on_close(nghttp2_session* session, std::int32_t id, std::uint32_t code, void* self) {
   auto* me = static_cast<Connection*>(self);
-  const StreamState stream = me->find(id);
-  if (!stream) return 0;
-  me->streams_.erase(id);
+  const auto entry = me->streams_.find(id);
+  if (entry == me->streams_.end()) return 0;
+  const StreamState stream = std::move(entry->second);
+  me->streams_.erase(entry);
+  nghttp2_session_set_stream_user_data(session, id, nullptr);
   if (me->streams_.empty()) me->idle_since_ = Clock::now();
   me->close_stream(stream, code, "");
   return 0;
 }
 
 ssize_t Connection::read_source(nghttp2_session* session, std::int32_t id, std::uint8_t* buffer,
-                                std::size_t size, std::uint32_t* flags, nghttp2_data_source*, void* self) {
+                                std::size_t size, std::uint32_t* flags, nghttp2_data_source* source,
+                                void* self) {
   auto* me = static_cast<Connection*>(self);
-  const StreamState stream = me->find(id);
-  if (!stream) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+  auto* const stream = static_cast<Stream*>(source->ptr);
   const std::size_t left = stream->out.size() - stream->out_sent;
   const std::size_t count = std::min(size, left);
   std::copy_n(stream->out.data() + stream->out_sent, count, buffer);

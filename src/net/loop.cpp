@@ -88,7 +88,7 @@ void Root::run(std::coroutine_handle<> at) {
 boost::asio::execution_context::id Loop::id;
 
 Loop::Loop(boost::asio::execution_context& context)
-    : service(context), executor_(static_cast<boost::asio::io_context&>(context).get_executor()), timer_(executor_), poller_(executor_) {}
+    : service(context), executor_(static_cast<boost::asio::io_context&>(context).get_executor()), timer_(executor_), far_opened_(far_tick_of(Clock::now())), poller_(executor_) {}
 
 Loop& Loop::of(const Executor& executor) { return boost::asio::use_service<Loop>(executor.context()); }
 
@@ -134,13 +134,44 @@ void Loop::turn() {
 }
 
 void Loop::add_deadline(TimedWait& wait) {
-  deadlines_.insert(wait);
+  const std::int64_t tick = far_tick_of(wait.deadline);
+  if (tick <= far_opened_ + 1) {
+    deadlines_.insert(wait);
+  } else {
+    const std::int64_t bucket = std::min(tick, far_opened_ + kFarBuckets - 1);
+    Deadlines& far = far_bucket(bucket);
+    far.insert(far.end(), wait);
+    far_first_ = std::min(far_first_, bucket);
+  }
   arm();
 }
 
+// What the buckets of these ticks hold is entered anew: by now its deadlines are near, or the bucket was the last one.
+void Loop::open_far_buckets(std::int64_t until) {
+  const std::int64_t last = std::min(until, far_opened_ + kFarBuckets - 1);
+  const std::int64_t first = std::exchange(far_first_, std::max(far_first_, until + 1));
+  far_opened_ = until;
+  for (std::int64_t tick = first; tick <= last; ++tick) {
+    // Taken out first: one of the last bucket may go into the very same again.
+    Deadlines found;
+    found.swap(far_bucket(tick));
+    while (!found.empty()) {
+      TimedWait& wait = *found.begin();
+      found.erase(found.begin());
+      add_deadline(wait);
+    }
+  }
+  const std::int64_t end = until + kFarBuckets;
+  while (far_first_ < end && far_bucket(far_first_).empty()) ++far_first_;
+  if (far_first_ >= end) far_first_ = std::numeric_limits<std::int64_t>::max();
+}
+
 void Loop::arm() {
-  if (deadlines_.empty() || down_) return;
-  const Clock::time_point earliest = deadlines_.begin()->deadline;
+  if (down_) return;
+  Clock::time_point earliest = deadlines_.empty() ? Clock::time_point::max() : deadlines_.begin()->deadline;
+  if (far_first_ != std::numeric_limits<std::int64_t>::max()) {
+    earliest = std::min(earliest, Clock::time_point(far_first_ * kFarTick));
+  }
   // A wait that ended early leaves the timer as it is: it then fires once for nothing, which costs less than setting
   // it anew each time.
   if (earliest >= armed_) return;
@@ -155,6 +186,8 @@ void Loop::arm() {
 
 void Loop::expire() {
   const auto now = Clock::now();
+  const std::int64_t tick = far_tick_of(now);
+  if (tick > far_opened_) open_far_buckets(tick);
   while (!deadlines_.empty() && deadlines_.begin()->deadline <= now) {
     TimedWait& wait = *deadlines_.begin();
     deadlines_.erase(deadlines_.begin());

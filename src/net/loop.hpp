@@ -3,8 +3,10 @@
 #pragma once
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <array>
 #include <boost/intrusive/set.hpp>
 #include <condition_variable>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -13,6 +15,12 @@
 #include "net/poller.hpp"
 
 namespace aiv::net::detail {
+
+// A deadline further away than about two of these waits in a bucket until its time has come. Rationale: nearly all end
+// before. Most are a fixed time from now, so they come to a bucket in their order and are put at its end, where in one
+// set of all there are others behind them; to find a place among a thousand costs more than the rest of a token's relay.
+inline constexpr Clock::duration kFarTick = milliseconds(250);
+inline constexpr std::int64_t kFarBuckets = 256;
 
 // Before I/O is asked again; then a flood of wake-ups cannot keep the sockets waiting.
 inline constexpr int kResumesPerTurn = 4096;
@@ -50,6 +58,11 @@ class Loop final : public boost::asio::execution_context::service {
     bool operator()(const TimedWait& a, const TimedWait& b) const { return a.deadline < b.deadline; }
   };
   void shutdown() override { end_tasks(); }
+  using Deadlines = intrusive::multiset<TimedWait, intrusive::base_hook<DeadlineHook>, intrusive::compare<ByDeadline>,
+                                        intrusive::constant_time_size<false>>;
+  static std::int64_t far_tick_of(Clock::time_point when) { return when.time_since_epoch() / kFarTick; }
+  Deadlines& far_bucket(std::int64_t tick) { return far_[static_cast<std::size_t>(tick % kFarBuckets)]; }
+  void open_far_buckets(std::int64_t until);
   void schedule();
   void turn();
   void arm();
@@ -59,9 +72,12 @@ class Loop final : public boost::asio::execution_context::service {
   boost::asio::steady_timer timer_;
   Clock::time_point armed_ = Clock::time_point::max();
   std::uint64_t arming_ = 0;
-  intrusive::multiset<TimedWait, intrusive::base_hook<DeadlineHook>, intrusive::compare<ByDeadline>,
-                      intrusive::constant_time_size<false>>
-      deadlines_;
+  Deadlines deadlines_;
+  // Bucket of a tick: deadlines within it, and in the last one also those beyond. All ticks up to far_opened_ are empty,
+  // and so are those before far_first_.
+  std::array<Deadlines, kFarBuckets> far_;
+  std::int64_t far_opened_ = 0;
+  std::int64_t far_first_ = std::numeric_limits<std::int64_t>::max();
   intrusive::list<Root, intrusive::base_hook<intrusive::list_base_hook<intrusive::tag<RootTag>,
                                                                        intrusive::link_mode<intrusive::auto_unlink>>>,
                   intrusive::constant_time_size<false>>

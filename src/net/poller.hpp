@@ -1,11 +1,11 @@
 // Readiness of sockets without a call to the kernel for each wait. For the sources of net only.
 //
 // RULES
-// - All sockets of a loop are in one epoll set, which the loop's io_context watches as a whole. They are entered once,
-//   edge-triggered. Rationale: Asio's async_wait() tells epoll anew what it wants at every wait, a fifth of what a relayed
-//   token costs an agent.
-// - A read that brings less than asked for has emptied the socket, so the next waits for an event; a read to EAGAIN is not
-//   needed. Where the peer's end or urgent data was told of, it is: both may lie behind what such a read brought.
+// - All sockets of a loop are in one epoll set, which the loop's io_context watches as a whole. They are
+//   entered once, edge-triggered. Rationale: Asio's async_wait() tells epoll anew what it wants at each wait,
+//   so an agent made one call more for each token.
+// - A read that brings less than asked for has emptied the socket, so the next waits for an event: no read to
+//   EAGAIN. Where the peer's end or urgent data was told of, there is: both may lie behind what it brought.
 // - Nobody is resumed while events are taken, so no event can name a socket that is gone.
 #pragma once
 #include <boost/asio/posix/basic_stream_descriptor.hpp>
@@ -41,8 +41,8 @@ class PolledSocket {
   SignalWait readable() { return readable_.wait(); }
   SignalWait writable();
   void end_output();
-  // Who waits is told, and gets ECANCELED from then on. `both_ways`: what was sent must still arrive where the peer's bytes
-  // were not read to their end (TCP).
+  // Who waits is told, and gets ECANCELED from then on. `both_ways`: what was sent must still arrive where
+  // the peer's bytes were not read to their end (TCP).
   void close(bool both_ways = false);
 
  private:

@@ -24,7 +24,9 @@ using SocketOf = asio::basic_stream_socket<Protocol, Executor>;
 inline constexpr std::size_t kReadMax = 256 * 1024;
 
 Error io_failure(const error_code& error, std::string where = {});
-inline error_code last_error() { return {errno, boost::system::system_category()}; }
+inline error_code last_error() {
+  return {errno, boost::system::system_category()};
+}
 
 // Takes the descriptor out of `socket`.
 template <class Protocol>
@@ -38,17 +40,24 @@ class SocketStream final : public ByteStream {
  public:
   template <class Protocol>
   SocketStream(SocketOf<Protocol> socket, std::string peer)
-      : socket_(socket.get_executor(), release<Protocol>(socket)), tcp_(std::is_same_v<Protocol, Tcp>), peer_(std::move(peer)) {}
+      : socket_(socket.get_executor(), release<Protocol>(socket)),
+        tcp_(std::is_same_v<Protocol, Tcp>),
+        peer_(std::move(peer)) {}
   ~SocketStream() override { close(); }
 
   Task<Result<bool>> read_more(std::string& out) override {
     for (;;) {
       std::span<const char> bytes;
       switch (socket_.receive(bytes)) {
-        case Moved::kSome: out.append(bytes.data(), bytes.size()); co_return true;
-        case Moved::kEnd: co_return false;
-        case Moved::kFailed: co_return std::unexpected(io_failure(last_error(), peer_));
-        case Moved::kNothingNow: break;
+        case Moved::kSome:
+          out.append(bytes.data(), bytes.size());
+          co_return true;
+        case Moved::kEnd:
+          co_return false;
+        case Moved::kFailed:
+          co_return std::unexpected(io_failure(last_error(), peer_));
+        case Moved::kNothingNow:
+          break;
       }
       co_await socket_.readable();
     }
@@ -76,6 +85,7 @@ class SocketStream final : public ByteStream {
 };
 
 // The handshake, at most 10 s; then the stream. kUnauthorized when the peer, or we, refused.
-Task<Result<StreamPtr>> shake_hands(SocketOf<Tcp> socket, TlsContextPtr tls, std::string peer, bool as_server);
+Task<Result<StreamPtr>> shake_hands(SocketOf<Tcp> socket, TlsContextPtr tls, std::string peer,
+                                    bool as_server);
 
 }  // namespace aiv::net::detail
