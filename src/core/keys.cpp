@@ -13,6 +13,12 @@ constexpr std::string_view kDigits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef
 constexpr std::size_t kBodyCharacters = kKeyPrefix.size() + kKeyIdCharacters + 1 + kKeySecretCharacters;
 constexpr std::size_t kKeyCharacters = kBodyCharacters + 1 + kKeyCheckCharacters;
 
+constexpr std::array<bool, 256> kIsDigit = [] {
+  std::array<bool, 256> out{};
+  for (const char c : kDigits) out[static_cast<unsigned char>(c)] = true;
+  return out;
+}();
+
 // CRC-32 as in IEEE 802.3 (reflected polynomial 0xEDB88320), a nibble at a time: each request's key is checked, and 16
 // entries stay in the cache. This file may not include base/hash.
 constexpr std::array<std::uint32_t, 16> kCrcOfNibble = [] {
@@ -49,9 +55,7 @@ std::string check_of(std::string_view body) {
 }  // namespace
 
 bool is_base62(std::string_view text) {
-  return std::ranges::all_of(text, [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-  });
+  return std::ranges::all_of(text, [](char c) { return kIsDigit[static_cast<unsigned char>(c)]; });
 }
 
 std::string format_api_key(const ApiKey& key) {

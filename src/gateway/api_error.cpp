@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <cstring>
 
 #include "base/json.hpp"
 #include "base/units.hpp"
@@ -63,6 +65,24 @@ constexpr std::array<bool, 256> kPlainInJson = [] {
   return out;
 }();
 
+// How many bytes from `at` on stand in a JSON string as they are, counted by eights: a prompt is mostly that. A byte b of a
+// word is below n where (b - n) borrows and b has no high bit.
+std::size_t plain_words(std::string_view text, std::size_t at) {
+  constexpr std::uint64_t kOnes = 0x0101010101010101;
+  constexpr std::uint64_t kHigh = kOnes * 0x80;
+  const std::size_t start = at;
+  while (at + 8 <= text.size()) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, text.data() + at, 8);
+    const std::uint64_t quote = word ^ (kOnes * '"');
+    const std::uint64_t backslash = word ^ (kOnes * '\\');
+    // A borrow may mark a byte too many, never one too few.
+    if (((word | (word - kOnes * 0x20) | (quote - kOnes) | (backslash - kOnes)) & kHigh) != 0) break;
+    at += 8;
+  }
+  return at - start;
+}
+
 bool status_invites_retry(int status) { return status == 408 || status == 409 || status == 429 || status >= 500; }
 
 }  // namespace
@@ -72,8 +92,14 @@ void append_json_string(std::string& out, std::string_view text) {
   out += '"';
   std::size_t run = 0;  // start of what can be copied as it is
   std::size_t i = 0;
+  std::size_t next_words = 0;  // where to look for words again
   const auto flush = [&] { out.append(text.substr(run, i - run)); };
   while (i < text.size()) {
+    if (i >= next_words) {
+      i += plain_words(text, i);
+      next_words = i + 8;
+      if (i == text.size()) break;
+    }
     const auto c = static_cast<unsigned char>(text[i]);
     if (kPlainInJson[c]) {
       ++i;

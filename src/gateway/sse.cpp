@@ -1,5 +1,7 @@
 #include "gateway/sse.hpp"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 
 namespace aiv::gateway {
@@ -11,6 +13,15 @@ std::size_t skip_spaces(std::string_view text, std::size_t at) {
   while (at < text.size() && is_space(text[at])) ++at;
   return at;
 }
+
+std::optional<double> number_at(std::string_view json, std::size_t at) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(json.data() + at, json.data() + json.size(), value);
+  if (error != std::errc{}) return std::nullopt;
+  return value;
+}
+
+constexpr std::array<std::string_view, 5> kTimingKeys{"prompt_n", "cache_n", "predicted_n", "prompt_ms", "predicted_ms"};
 
 }  // namespace
 
@@ -61,26 +72,38 @@ std::optional<std::string_view> find_json_string(std::string_view json, std::str
 
 std::optional<double> find_json_number(std::string_view json, std::string_view key) {
   const std::size_t at = find_json_value(json, key);
-  if (at == std::string_view::npos) return std::nullopt;
-  double value = 0;
-  const auto [end, error] = std::from_chars(json.data() + at, json.data() + json.size(), value);
-  if (error != std::errc{}) return std::nullopt;
-  return value;
+  return at == std::string_view::npos ? std::nullopt : number_at(json, at);
 }
 
 std::optional<EngineTimings> find_timings(std::string_view json) {
-  const auto count = [](std::string_view part, std::string_view key) {
-    const double value = find_json_number(part, key).value_or(0);
+  const auto whole = [](double value) {
     return value > 0 && value < 1e12 ? static_cast<std::int64_t>(value) : std::int64_t{0};
+  };
+  const auto count = [&](std::string_view part, std::string_view key) {
+    return whole(find_json_number(part, key).value_or(0));
   };
   EngineTimings timings;
   if (const std::size_t at = find_json_value(json, "timings"); at != std::string_view::npos) {
     const std::string_view part = json.substr(at, json.find('}', at) - at);
-    timings.prompt_tokens = count(part, "prompt_n");
-    timings.cached_tokens = count(part, "cache_n");
-    timings.generated_tokens = count(part, "predicted_n");
-    timings.prompt_ms = find_json_number(part, "prompt_ms").value_or(0);
-    timings.generated_ms = find_json_number(part, "predicted_ms").value_or(0);
+    // In one walk from colon to colon; of a key that stands twice the first counts.
+    std::array<std::optional<double>, kTimingKeys.size()> values;
+    for (std::size_t colon = part.find(':'); colon != std::string_view::npos; colon = part.find(':', colon + 1)) {
+      std::size_t end = colon;
+      while (end > 0 && is_space(part[end - 1])) --end;
+      if (end < 2 || part[end - 1] != '"') continue;
+      const std::size_t quote = part.rfind('"', end - 2);
+      if (quote == std::string_view::npos) continue;
+      const std::string_view key = part.substr(quote + 1, end - quote - 2);
+      const auto known = std::find(kTimingKeys.begin(), kTimingKeys.end(), key);
+      if (known == kTimingKeys.end()) continue;
+      auto& value = values[static_cast<std::size_t>(known - kTimingKeys.begin())];
+      if (!value) value = number_at(part, skip_spaces(part, colon + 1)).value_or(0);
+    }
+    timings.prompt_tokens = whole(values[0].value_or(0));
+    timings.cached_tokens = whole(values[1].value_or(0));
+    timings.generated_tokens = whole(values[2].value_or(0));
+    timings.prompt_ms = values[3].value_or(0);
+    timings.generated_ms = values[4].value_or(0);
     return timings;
   }
   if (const std::size_t at = find_json_value(json, "usage"); at != std::string_view::npos) {
