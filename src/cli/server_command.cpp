@@ -13,6 +13,7 @@
 #include "cli/commands.hpp"
 #include "cli/supervise.hpp"
 #include "controller/controller.hpp"
+#include "controller/disk_room.hpp"
 #include "gateway/cors.hpp"
 #include "gateway/gateway.hpp"
 #include "net/http1.hpp"
@@ -68,6 +69,9 @@ class Parent {
   explicit Parent(ServerSettings settings) : settings_(std::move(settings)) {}
 
   int run() {
+    if (auto room = controller::make_room_to_start(settings_.data); !room) {
+      return report(room.error(), "free at least 16 MiB on the disk of " + settings_.data + " and start again");
+    }
     const auto prepared = prepare();
     if (!prepared) return report(prepared.error());
     const auto executor = context_.get_executor();

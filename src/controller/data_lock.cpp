@@ -25,8 +25,9 @@ Result<std::unique_ptr<DataLock>> DataLock::take(const std::string& directory) {
                 "another server (pid " + (pid.empty() ? "unknown" : pid) + ") uses this data directory", directory);
   }
   const std::string text = std::to_string(::getpid()) + "\n";
-  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, text.data(), text.size(), 0) < 0) {
-    return fail(ErrorCode::kIo, std::strerror(errno), path);
+  // The pid is for people: the lock holds without it, also on a disk that takes no byte more.
+  if (::pwrite(fd, text.data(), text.size(), 0) < 0 || ::ftruncate(fd, static_cast<off_t>(text.size())) != 0) {
+    if (errno != ENOSPC) return fail(ErrorCode::kIo, std::strerror(errno), path);
   }
   return lock;
 }

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,7 +25,6 @@ constexpr const char* kSchema =
     "                 value BLOB NOT NULL, sum BLOB NOT NULL, PRIMARY KEY(rev, n)) WITHOUT ROWID;"
     "CREATE TABLE meta(id INTEGER PRIMARY KEY CHECK(id = 1), rev INTEGER NOT NULL, count INTEGER NOT NULL,"
     "                  oldest_rev INTEGER NOT NULL, root BLOB NOT NULL, sum BLOB NOT NULL);";
-constexpr std::int64_t kFreeBytesToResume = 16 * 1024 * 1024;
 
 struct Meta {
   std::int64_t rev = 0;
@@ -81,7 +79,9 @@ class SqliteStore : public Store {
   void write_mark();
   std::optional<std::int64_t> read_mark() const;
   void make_ballast();
-  bool free_space_again();
+  [[nodiscard]] bool has_ballast() const;
+  [[nodiscard]] std::string full_reason() const;
+  bool unread_for_want_of_room();
   Result<std::optional<KeyValue>> get(const std::string& key);
   int write(const Txn& txn, Meta& meta);
   int put_row(const KeyValue& kv, Meta& meta);
@@ -149,6 +149,7 @@ Result<> SqliteStore::open() {
       return fail(ErrorCode::kRefused, "the state has schema " + std::to_string(version) + ", this version knows " +
                                            std::to_string(kSqliteSchemaVersion) + ": use the newer aiv again", path_);
     }
+    if (application < 0 && unread_for_want_of_room()) return {};
     if (application != kSqliteApplicationId || version != kSqliteSchemaVersion) {
       damaged("state.db is not a state of ours (application id " + std::to_string(application) + ", schema " +
               std::to_string(version) + ")");
@@ -159,7 +160,7 @@ Result<> SqliteStore::open() {
     exec("PRAGMA foreign_keys=ON");
   }
   if (std::string reason = verify(); !reason.empty()) {
-    damaged("state.db is damaged: " + reason);
+    if (!unread_for_want_of_room()) damaged("state.db is damaged: " + reason);
     return {};
   }
   prepare();
@@ -170,6 +171,11 @@ Result<> SqliteStore::open() {
     return {};
   }
   write_mark();
+  if (options_.ballast_bytes > 0 && !has_ballast() && options_.free_bytes(directory_) < kFreeBytesToWrite) {
+    disk_full_ = true;
+    read_only_ = full_reason() + "; writing goes on by itself then";
+    return {};
+  }
   make_ballast();
   return {};
 }
@@ -262,12 +268,23 @@ void SqliteStore::make_ballast() {
   ::close(fd);
 }
 
-// After a full disk: true when there is room for the state and a new ballast.
-bool SqliteStore::free_space_again() {
-  struct statvfs info {};
-  if (::statvfs(directory_.c_str(), &info) != 0) return false;
-  const auto free_bytes = static_cast<std::int64_t>(info.f_bavail) * static_cast<std::int64_t>(info.f_frsize);
-  return free_bytes >= kFreeBytesToResume;
+bool SqliteStore::has_ballast() const {
+  struct stat info {};
+  return ::stat((directory_ + "/state.ballast").c_str(), &info) == 0 && info.st_size >= options_.ballast_bytes;
+}
+
+// After a read that failed: even reading writes some kilobytes (SQLite's shared memory), so a full disk looks like a fault
+// of the file. True: that is all it is, and read_only_ says so.
+bool SqliteStore::unread_for_want_of_room() {
+  const int code = sqlite3_errcode(db_) & 0xff;
+  if (code != SQLITE_FULL && code != SQLITE_IOERR && code != SQLITE_CANTOPEN) return false;
+  if (options_.free_bytes(directory_) >= kFreeBytesToStart) return false;
+  read_only_ = "state.db cannot be read (" + std::string(sqlite3_errmsg(db_)) + "): " + full_reason() + " and start again";
+  return true;
+}
+
+std::string SqliteStore::full_reason() const {
+  return "the disk of " + directory_ + " is full: free at least 16 MiB there";
 }
 
 Result<std::optional<KeyValue>> SqliteStore::get(const std::string& key) {
@@ -374,7 +391,7 @@ TxnResult SqliteStore::failed(int code, bool at_commit) {
     // Nothing was applied: SQLite rolls a full disk back. The ballast gives the next ones room.
     ::unlink((directory_ + "/state.ballast").c_str());
     disk_full_ = true;
-    read_only_ = "the disk of " + directory_ + " is full: free at least 16 MiB there; writing goes on by itself then";
+    read_only_ = full_reason() + "; writing goes on by itself then";
     result.reason = read_only_;
   } else if (at_commit && code != SQLITE_BUSY) {
     result.outcome = TxnOutcome::kUnknown;
@@ -394,7 +411,7 @@ TxnResult SqliteStore::txn(const Txn& txn) {
     result.outcome = TxnOutcome::kInvalid;
     return result;
   }
-  if (disk_full_ && readable_ && free_space_again()) {
+  if (disk_full_ && readable_ && options_.free_bytes(directory_) >= kFreeBytesToWrite) {
     disk_full_ = false;
     read_only_.clear();
     make_ballast();

@@ -4,7 +4,8 @@
 //   state.db        the state (WAL, synchronous=FULL: a commit is on the disk before it is acknowledged)
 //   revision.mark   16 bytes: the newest acknowledged revision and its check; written, not synced, after each commit.
 //                   A cut WAL tail looks like an older, consistent state; only this mark tells.
-//   state.ballast   8 MiB that are given back when the disk is full, so that the state stays writable for a while
+//   state.ballast   8 MiB that are given back when the disk is full, so that there is room for what a start writes. A
+//                   store that finds neither it nor room for it (16 MiB) takes no changes until there is room again
 //
 // SQLite has no page checksums and its integrity check does not see changed content: so each row carries a SHA-256
 // over key, value and both revisions, and `meta` an additive root over all rows, written in the same transaction.
@@ -15,6 +16,7 @@
 #include <memory>
 #include <string>
 
+#include "controller/disk_room.hpp"
 #include "controller/store.hpp"
 
 namespace aiv::controller {
@@ -22,6 +24,7 @@ namespace aiv::controller {
 struct SqliteOptions {
   bool accept_older_state = false;  // go on although revision.mark is ahead of the file
   std::int64_t ballast_bytes = 8 * 1024 * 1024;  // 0: none
+  FreeBytes free_bytes = free_bytes_of;          // of the disk; tests put another in its place
 };
 
 // Opens or creates `directory`/state.db. kRefused: the schema is of a newer version (the message names both). Every
