@@ -24,12 +24,6 @@ std::string config_path() {
   return (base.empty() ? environment("HOME") + "/.config" : base) + "/aiv/config.json";
 }
 
-std::string trimmed(std::string text) {
-  text.erase(text.find_last_not_of(" \t\r\n") + 1);
-  text.erase(0, text.find_first_not_of(" \t\r\n"));
-  return text;
-}
-
 struct DevRecord {
   std::string url;
   std::string data;
@@ -185,6 +179,12 @@ net::Task<> stream_events(std::string address, net::RequestHead head, std::strin
 
 }  // namespace
 
+std::string key_in(std::string text) {
+  text.erase(text.find_last_not_of(" \t\r\n") + 1);
+  text.erase(0, text.find_first_not_of(" \t\r\n"));
+  return text;
+}
+
 std::string dev_record_path() {
   const std::string base = environment("XDG_STATE_HOME");
   return (base.empty() ? environment("HOME") + "/.local/state" : base) + "/aiv/dev.json";
@@ -230,12 +230,12 @@ Result<ApiClient> ApiClient::connect(const ServerOptions& options) {
     const auto key = read_file(key_file, 4096);
     // A running `aiv dev --no-auth` has no key file; a named file must be there.
     if (key) {
-      out.key_ = trimmed(*key);
+      out.key_ = key_in(*key);
     } else if (!options.key_file.empty()) {
       return std::unexpected(key.error());
     }
   } else {
-    out.key_ = trimmed(environment("AIV_KEY"));
+    out.key_ = key_in(environment("AIV_KEY"));
   }
   return out;
 }

@@ -58,4 +58,7 @@ void print(const std::string& text);
 // Where `aiv dev` says which cluster runs: {"url","data","pid","start_time"}.
 std::string dev_record_path();
 
+// The key of a text in which it stands alone, with blanks or a line's end around it.
+std::string key_in(std::string text);
+
 }  // namespace aiv::cli

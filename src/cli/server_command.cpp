@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "base/units.hpp"
 #include "cli/api_client.hpp"
+#include "cli/api_client.hpp"
 #include "cli/commands.hpp"
 #include "cli/supervise.hpp"
 #include "controller/controller.hpp"
@@ -171,7 +172,7 @@ class Parent {
   net::Task<bool> admin_key_known(Ports ports) {
     const auto key = read_file(settings_.data + "/admin.key", 4096);
     if (!key) co_return false;
-    const int status = co_await ask(ports, "/v1/models", std::string(trimmed(*key)));
+    const int status = co_await ask(ports, "/v1/models", key_in(*key));
     co_return status == 200;
   }
 

@@ -24,6 +24,10 @@ async function refused(promise, status, type, code) {
 }
 
 withCluster('A client of a healthy cluster', { gpus: 'GTX 1080:8GiB,RX 580:8GiB;RTX 3060:12GiB' }, (test) => {
+  test('was told "ready" when its key counted', (cluster) => {
+    assert.ok(!cluster.logs().includes('admin_key_unknown'), 'the server gave up to wait for its own key');
+  });
+
   test('sees one replica of fake-small on every node, each within its GPU', async (cluster) => {
     const replicas = await cluster.waitForReplicas(MODEL, 2);
     assert.deepEqual(replicas.map((r) => r.node).sort(), ['n1', 'n2']);
