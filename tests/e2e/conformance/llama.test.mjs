@@ -1,6 +1,8 @@
 // The official clients against the real engine with the demo model on software GPUs: the same question in each family's
 // words gets the same answer, and what it cost is the same in each.
 import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
+import fs from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 import { HumanMessage } from '@langchain/core/messages';
@@ -40,6 +42,23 @@ if (!engineDir) {
       else assert.match(content, /^\s*\{/);
       const plain = await client.completions.create({ model, prompt: 'The', max_tokens: 3, temperature: 0 });
       assert.equal(plain.usage.completion_tokens, 3);
+    });
+
+    test('ollama’s lists tell the file’s true size, digest, architecture and parameters', async (cluster) => {
+      const file = fs.readFileSync(path.join(repository, 'models/demo.gguf'));
+      const client = ollama(cluster);
+      const entry = (await client.list()).models.find((m) => m.name === `${model}:latest`);
+      assert.equal(entry.size, file.length);
+      assert.equal(entry.digest, crypto.createHash('sha256').update(file).digest('hex'));
+      const { items } = await cluster.api('models');
+      const known = items.find((m) => m.digest.endsWith(entry.digest));
+      assert.equal(entry.details.family, known.architecture);
+      assert.equal(entry.details.quantization_level, known.quantisation);
+      assert.match(entry.details.parameter_size, /^[\d.]+[KMB]?$/);
+      const shown = await client.show({ model });
+      assert.equal(shown.model_info['general.architecture'], known.architecture);
+      assert.equal(shown.model_info['general.parameter_count'], known.parameters);
+      assert.ok((await client.ps()).models.find((m) => m.name === `${model}:latest`).size_vram > 0);
     });
 
     test('every family gives that answer, and the same count of tokens', async (cluster) => {
