@@ -119,7 +119,7 @@ TEST_P(EveryPlant, IsFound) {
   scenario.settle_ms = std::min<std::int64_t>(scenario.settle_ms, 900'000);
   bool found = false;
   std::string seen;
-  for (std::uint64_t seed = 1; seed <= 5 && !found; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 20 && !found; ++seed) {
     for (const Violation& violation : run_of(scenario, seed, planted.plant).violations) {
       found = found || violation.rule == planted.rule;
       seen += violation.rule + " ";
