@@ -1,18 +1,9 @@
 #!/usr/bin/env bash
-# Compiles the software GPU's shaders for the demo model, once per engine and Mesa: CPU time that would else be spent in the
-# first replica's load and in the first answers. usage: warm-shaders.sh PRESET first|all [PID]
-#   first   what the load and a prompt of more than eight tokens need: about 30 s of CPU
-#   all     prompts of two to eight tokens too, a kernel for each number of columns: minutes of CPU
-#   PID     ends with that process
+# Compiles the software GPU's shaders for the demo model, once per engine and Mesa: 15 to 60 s of CPU that would else be
+# spent in the first replica's load and in the first answers. usage: warm-shaders.sh PRESET
 . "$(dirname "$0")/lib.sh"
 
-preset=${1:?usage: warm-shaders.sh PRESET first|all [PID]}
-what=${2:?usage: warm-shaders.sh PRESET first|all [PID]}
-case $what in
-  first) lengths='1 12 24 40' ;;
-  all) lengths='1 12 24 40 72 136 260 2 3 4 5 6 7 8' ;;
-  *) die "warm-shaders.sh: $what is neither first nor all" ;;
-esac
+preset=${1:?usage: warm-shaders.sh PRESET}
 engine=$(readlink -f "build/$preset/bin/engine")
 cache=${AIV_SHADER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/aivailable/shaders}
 icd=$(find /usr/share/vulkan/icd.d -name 'lvp_icd*.json' 2>/dev/null | head -n 1)
@@ -20,12 +11,10 @@ model=models/demo.gguf
 [ -f $model ] || model=build/$preset/share/aivailable/demo.gguf
 [ -x "$engine/llama-server" ] && [ -e "$engine/libggml-vulkan.so" ] && [ -n "$icd" ] && [ -f "$model" ] || exit 0
 key=$({ sha256sum "$engine/facts.json" "$model" 2>/dev/null; dpkg-query -W mesa-vulkan-drivers; } | sha256sum | cut -c1-16)
-for done in "$cache/.warm-$what" "$cache/.warm-all"; do
-  [ "$(cat "$done" 2>/dev/null)" != "$key" ] || exit 0
-done
+[ "$(cat "$cache/.warm" 2>/dev/null)" != "$key" ] || exit 0
 
 started=$SECONDS
-say "compiling the software GPU's shaders (once)"
+say "compiling the software GPU's shaders (once, a minute or two)"
 mkdir -p "$cache" && chmod 700 "$cache"
 log=$CACHE/warm-shaders.log
 port=$((20000 + RANDOM % 20000))
@@ -36,9 +25,6 @@ env -i PATH=/usr/bin:/bin VK_ICD_FILENAMES="$icd" NODEVICE_SELECT=1 GGML_VK_VISI
 pid=$!
 disown $pid
 trap 'kill -9 $pid 2>/dev/null || true' EXIT
-if [ -n "${3:-}" ]; then
-  (while kill -0 "$3" 2>/dev/null && kill -0 $pid 2>/dev/null; do sleep 1; done; kill -9 $pid 2>/dev/null) &
-fi
 # ask PROMPT: the status line of the answer; nothing while nobody listens.
 ask() {
   local body="{\"prompt\":$1,\"n_predict\":2,\"temperature\":0,\"cache_prompt\":false}"
@@ -50,7 +36,7 @@ ask() {
 }
 
 # The engine picks other kernels for other lengths of prompt: one to eight columns, then tiles of growing size.
-for length in $lengths; do
+for length in 1 2 3 4 5 6 7 8 12 24 40 72 136 260; do
   prompt="[$(printf '5,%.0s' $(seq 2 $length))5]"
   while kill -0 $pid 2>/dev/null && [ $((SECONDS - started)) -lt 900 ]; do
     case $(ask "$prompt") in  # 503 until the model is loaded
@@ -60,9 +46,9 @@ for length in $lengths; do
   done
   break
 done
-case $(ask '[5]') in
+case $(ask '"Hello"') in
   *" 200 "*)
-    printf '%s' "$key" >"$cache/.warm-$what"
+    printf '%s' "$key" >"$cache/.warm"
     say "the shaders are ready after $((SECONDS - started)) s"
     exit 0
     ;;
