@@ -33,13 +33,15 @@ npm_registry() {
 }
 
 # download_package NAME VERSION FOLDER: by npm where there is one (it knows mirrors, proxies and passwords); else by curl,
-# as npm comes with hundreds of Debian packages and ours comes from the registry too. Nothing of the package is run.
+# as npm comes with hundreds of Debian packages and ours comes from the registry too; where that fails, by Debian's npm
+# after all. Nothing of the package is run.
 download_package() {
-  if command -v npm >/dev/null; then
-    npm pack "$1@$2" --ignore-scripts --pack-destination "$3"
-  else
-    curl -fsSL --retry 3 --connect-timeout 30 -o "$3/package.tgz" "$(npm_registry)/$1/-/${1##*/}-$2.tgz"
+  if ! command -v npm >/dev/null; then
+    ! curl -fsSL --retry 3 --connect-timeout 30 -o "$3/package.tgz" "$(npm_registry)/$1/-/${1##*/}-$2.tgz" || return 0
+    # A mirror or a certificate that only npm's own settings know of.
+    scripts/setup.sh npm || return 1
   fi
+  npm pack "$1@$2" --ignore-scripts --pack-destination "$3"
 }
 
 # fetch_package LOCKFILE PACKAGE: downloads the packed file unless it is there already, checks its hash against the

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and says which. Does nothing when all are there.
-# usage: setup.sh WHAT...   (words of scripts/packages.txt: build run test bench clang format demo)
+# usage: setup.sh WHAT...   (words of scripts/packages.txt: build run test bench npm clang format demo)
 . "$(dirname "$0")/lib.sh"
 
 wanted=$(awk -v what=" $* " 'index(what, " " $1 " ") { for (i = 2; i <= NF; i++) print $i }' scripts/packages.txt)
