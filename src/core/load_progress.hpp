@@ -1,13 +1,11 @@
 // How far the load of a deployment without a replica is, said once for people and once for arithmetic.
 //
 // RULES
-// - The controller puts the progress into the deployment's reason, in steps of kLoadStepPercent: a route
-// table for
-//   every per cent would be a durable write for each. The gateway reads it back from there, so that tables of
-//   before stay readable and what a client is told is what `aiv status` shows.
-// - The rest of a load is what it has left at the pace it had so far, bytes being read at about one speed.
-// Without a
-//   second figure a load is taken to be half done: the wait so far is the best guess of the wait to come.
+// - The controller puts the progress into the deployment's reason, in steps of kLoadStepPercent: a route table for every
+//   per cent would be a durable write for each. The gateway reads it back from there, so that tables of before stay
+//   readable and what a client is told is what `aiv status` shows.
+// - The rest of a load is what it has left at the pace it had so far, bytes being read at about one speed. Without a second
+//   figure a load is taken to be half done: the wait so far is the best guess of the wait to come.
 #pragma once
 #include <cstdint>
 #include <optional>

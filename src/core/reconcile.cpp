@@ -23,9 +23,15 @@ bool is_leaving(const ControllerState& state, const Placement& placement) {
   });
 }
 
-bool is_off(const NodeRecord& node, const std::string& device_id, int week_minute) {
+const DevicePolicy& policy_of(const NodeRecord& node, const std::string& device_id) {
+  static const DevicePolicy kNone;
   const auto policy = node.devices.find(device_id);
-  return policy != node.devices.end() && (policy->second.off || policy->second.off_hours.contain(week_minute));
+  return policy != node.devices.end() ? policy->second : kNone;
+}
+
+bool is_off(const NodeRecord& node, const std::string& device_id, int week_minute) {
+  const DevicePolicy& policy = policy_of(node, device_id);
+  return policy.off || policy.off_hours.contain(week_minute);
 }
 
 bool is_ready(const ControllerState& state, const Placement& placement) {
@@ -36,9 +42,8 @@ bool is_ready(const ControllerState& state, const Placement& placement) {
 void apply_policy(NodeRecord& node, int week_minute) {
   if (!node.observed) return;
   for (Device& device : node.observed->devices) {
-    const auto policy = node.devices.find(device.id);
     device.switched_off = is_off(node, device.id, week_minute);
-    device.set_aside_bytes = policy != node.devices.end() ? policy->second.reserve_bytes : 0;
+    device.set_aside_bytes = policy_of(node, device.id).reserve_bytes;
     const auto margin = node.margins.find(device.id);
     device.margin_bytes = margin != node.margins.end() ? margin->second : -1;
   }

@@ -21,6 +21,8 @@ struct Work {
 
 // A replica that should go, but may wait for its successor: outdated, or on a node that is being drained.
 [[nodiscard]] bool is_leaving(const ControllerState& state, const Placement& placement);
+// What an operator said of the device; the defaults where nothing was said.
+[[nodiscard]] const DevicePolicy& policy_of(const NodeRecord& node, const std::string& device_id);
 // Whether an operator wants nothing of ours on the device at this time of the week.
 [[nodiscard]] bool is_off(const NodeRecord& node, const std::string& device_id, int week_minute);
 [[nodiscard]] bool is_ready(const ControllerState& state, const Placement& placement);

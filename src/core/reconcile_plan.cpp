@@ -111,11 +111,6 @@ std::map<std::string, DeviceUse> device_uses(const ControllerState& state) {
   return uses;
 }
 
-bool is_exclusive(const NodeRecord& node, const std::string& device_id) {
-  const auto policy = node.devices.find(device_id);
-  return policy != node.devices.end() && policy->second.exclusive;
-}
-
 // The planner knows bytes alone: where each process takes `more` bytes more of a device that has `more` bytes more, and
 // `more` is above what is free, one fits as before and two never do.
 void make_exclusive(PlanDevice& device, bool taken) {
@@ -164,7 +159,7 @@ PlanNode plan_node(const ControllerState& state, const NodeRecord& node,
                                      : kUnknownBandwidth;
     plan.backend = device.backend;
     plan.largest_buffer_bytes = device.max_storage_buffer_range;
-    if (is_exclusive(node, device.id)) make_exclusive(plan, used.other > 0);
+    if (policy_of(node, device.id).exclusive) make_exclusive(plan, used.other > 0);
     out.devices.push_back(std::move(plan));
   }
   return out;
@@ -255,7 +250,7 @@ const DeviceBytes* overfull(const ControllerState& state, const ReplicaSpec& spe
   for (std::size_t i = 0; i < spec.devices.size(); ++i) {
     const std::string& id = spec.devices[i].device_id;
     const Bytes used = used_bytes(state, id);
-    const bool taken = used > 0 && is_exclusive(state.nodes.at(node_of_device(id)), id);
+    const bool taken = used > 0 && policy_of(state.nodes.at(node_of_device(id)), id).exclusive;
     if (taken || used + spec.devices[i].total() > budget_of(*devices[i])) return &spec.devices[i];
   }
   return nullptr;
@@ -450,7 +445,7 @@ void retire_unplanned(Work& work, const Plan& plan) {
     } else {
       const bool crowded = std::ranges::any_of(placement.spec.devices, [&](const DeviceBytes& bytes) {
         const auto node = state.nodes.find(placement.node);
-        return node != state.nodes.end() && is_exclusive(node->second, bytes.device_id) &&
+        return node != state.nodes.end() && policy_of(node->second, bytes.device_id).exclusive &&
                used_bytes(state, bytes.device_id) > bytes.total();
       });
       retire(work, placement, "replica.yielded",
