@@ -173,7 +173,7 @@ std::expected<WaiterPtr, ApiError> Dispatcher::enqueue(Demand demand) {
     // One that is idle is loaded because somebody waits for it.
     const bool coming =
         model.replicas.empty() && (model.state == "loading" || model.state == "pending" || model.state == "idle");
-    if (!coming) return std::unexpected(not_ready(model, monotonic_ms(), random_ += 1));
+    if (!coming) return std::unexpected(not_ready(model, monotonic_ms(), draw()));
   }
   int slots = 0;
   for (const ReplicaPtr& replica : model.replicas) slots += replica->ledger.slots();
@@ -198,12 +198,12 @@ std::expected<WaiterPtr, ApiError> Dispatcher::enqueue(Demand demand) {
       model.queue.remove(*displaced);
       settle(model, *displaced, nullptr,
              overloaded("The queue of the model '" + model.name + "' is full, and this key has the most in it.", "overloaded",
-                        retry_after_s(wait, random_ += 1)));
+                        retry_after_s(wait, draw())));
     }
   }
   if (!model.queue.push(std::move(request), places)) {
     return std::unexpected(overloaded("The queue of the model '" + model.name + "' is full.", "overloaded",
-                                      retry_after_s(wait, random_ += 1)));
+                                      retry_after_s(wait, draw())));
   }
   waiter->demand = std::move(demand);
   waiters_.emplace(waiter->ticket, waiter);
@@ -243,7 +243,7 @@ void Dispatcher::pump(Model& model) {
     // Somebody who has tried every replica must not hold up those behind him.
     if (choice.outcome == RouteOutcome::kNone && !choice.only_unreachable && !model.replicas.empty()) {
       model.queue.take(*ticket);
-      settle(model, *ticket, nullptr, not_ready(model, monotonic_ms(), random_ += 1));
+      settle(model, *ticket, nullptr, not_ready(model, monotonic_ms(), draw()));
       continue;
     }
     return;
@@ -273,10 +273,10 @@ net::Task<> Dispatcher::run() {
     for (const auto& [name, model] : models_) {
       for (const std::uint64_t ticket : model->queue.expire(now)) {
         ApiError error = model->replicas.empty()
-                             ? not_ready(*model, now, random_ += 1)
+                             ? not_ready(*model, now, draw())
                              : overloaded("No slot of the model '" + name + "' became free within " +
                                               std::to_string(kQueueDeadlineMs / 1000) + " s.",
-                                          "overloaded", retry_after_s(predicted_wait_ms(*model), random_ += 1));
+                                          "overloaded", retry_after_s(predicted_wait_ms(*model), draw()));
         settle(*model, ticket, nullptr, std::move(error));
       }
       pump(*model);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/json.hpp"
+#include "gateway/api/translated.hpp"
 
 namespace aiv::gateway {
 namespace {
@@ -13,16 +14,9 @@ constexpr std::size_t kListBytesMax = std::size_t{16} << 20;
 constexpr net::seconds kListWait{2};
 constexpr std::string_view kDigestPrefix = "sha256:";
 
-std::string text_in(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
-
 std::int64_t count_in(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_number_integer()
-             ? std::max<std::int64_t>(found->get<std::int64_t>(), 0)
-             : 0;
+  const Json& value = field(object, key);
+  return value.is_number_integer() ? std::max<std::int64_t>(value.get<std::int64_t>(), 0) : 0;
 }
 
 Json items_of(std::string_view json) {
@@ -53,12 +47,12 @@ FactsByModel read_model_facts(std::string_view json) {
   FactsByModel out;
   for (const Json& item : items_of(json)) {
     if (!item.is_object()) continue;
-    std::string digest = text_in(item, "digest");
+    std::string digest = text_of(item, "digest");
     if (digest.starts_with(kDigestPrefix)) digest.erase(0, kDigestPrefix.size());
-    out[text_in(item, "id")] = {.size_bytes = count_in(item, "size_bytes"),
+    out[text_of(item, "id")] = {.size_bytes = count_in(item, "size_bytes"),
                                 .digest = std::move(digest),
-                                .architecture = text_in(item, "architecture"),
-                                .quantisation = text_in(item, "quantisation"),
+                                .architecture = text_of(item, "architecture"),
+                                .quantisation = text_of(item, "quantisation"),
                                 .parameters = count_in(item, "parameters")};
   }
   return out;
@@ -72,7 +66,7 @@ VramByDeployment read_replica_bytes(std::string_view json) {
     for (const Json& device : item["devices"]) {
       if (device.is_object()) bytes += count_in(device, "bytes");
     }
-    std::int64_t& most = out[text_in(item, "deployment")];
+    std::int64_t& most = out[text_of(item, "deployment")];
     most = std::max(most, bytes);
   }
   return out;
