@@ -10,6 +10,8 @@
 
 namespace aiv::controller {
 
+std::string ballast_file(const std::string& directory) { return directory + "/state.ballast"; }
+
 std::int64_t free_bytes_of(const std::string& path) {
   struct statvfs info {};
   std::filesystem::path there = path;  // or the folder in which it will be made
@@ -22,7 +24,7 @@ std::int64_t free_bytes_of(const std::string& path) {
 
 Result<> make_room_to_start(const std::string& directory, const FreeBytes& free_bytes) {
   if (free_bytes(directory) >= kFreeBytesToStart) return {};
-  ::unlink((directory + "/state.ballast").c_str());
+  ::unlink(ballast_file(directory).c_str());
   const std::int64_t left = free_bytes(directory);
   if (left >= kFreeBytesToStart) return {};
   return fail(ErrorCode::kUnavailable,

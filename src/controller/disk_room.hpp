@@ -13,6 +13,9 @@ inline constexpr std::int64_t kFreeBytesToWrite = 16 * 1024 * 1024;
 // A start writes some kilobytes: the ports of the gateway, SQLite's shared memory (32 KiB and more), route tables.
 inline constexpr std::int64_t kFreeBytesToStart = 512 * 1024;
 
+// What is thrown off.
+[[nodiscard]] std::string ballast_file(const std::string& directory);
+
 // Bytes that a process without privileges may still write to the disk of `path`; the largest number where nobody says.
 [[nodiscard]] std::int64_t free_bytes_of(const std::string& path);
 

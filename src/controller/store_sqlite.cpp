@@ -81,6 +81,7 @@ class SqliteStore : public Store {
   void make_ballast();
   [[nodiscard]] bool has_ballast() const;
   [[nodiscard]] std::string full_reason() const;
+  void write_no_more();
   bool unread_for_want_of_room();
   Result<std::optional<KeyValue>> get(const std::string& key);
   int write(const Txn& txn, Meta& meta);
@@ -172,8 +173,7 @@ Result<> SqliteStore::open() {
   }
   write_mark();
   if (options_.ballast_bytes > 0 && !has_ballast() && options_.free_bytes(directory_) < kFreeBytesToWrite) {
-    disk_full_ = true;
-    read_only_ = full_reason() + "; writing goes on by itself then";
+    write_no_more();
     return {};
   }
   make_ballast();
@@ -262,15 +262,15 @@ void SqliteStore::write_mark() {
 
 void SqliteStore::make_ballast() {
   if (options_.ballast_bytes == 0) return;
-  const int fd = ::open((directory_ + "/state.ballast").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  const int fd = ::open(ballast_file(directory_).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return;
-  if (::posix_fallocate(fd, 0, options_.ballast_bytes) != 0) ::unlink((directory_ + "/state.ballast").c_str());
+  if (::posix_fallocate(fd, 0, options_.ballast_bytes) != 0) ::unlink(ballast_file(directory_).c_str());
   ::close(fd);
 }
 
 bool SqliteStore::has_ballast() const {
   struct stat info {};
-  return ::stat((directory_ + "/state.ballast").c_str(), &info) == 0 && info.st_size >= options_.ballast_bytes;
+  return ::stat(ballast_file(directory_).c_str(), &info) == 0 && info.st_size >= options_.ballast_bytes;
 }
 
 // After a read that failed: even reading writes some kilobytes (SQLite's shared memory), so a full disk looks like a fault
@@ -281,6 +281,11 @@ bool SqliteStore::unread_for_want_of_room() {
   if (options_.free_bytes(directory_) >= kFreeBytesToStart) return false;
   read_only_ = "state.db cannot be read (" + std::string(sqlite3_errmsg(db_)) + "): " + full_reason() + " and start again";
   return true;
+}
+
+void SqliteStore::write_no_more() {
+  disk_full_ = true;
+  read_only_ = full_reason() + "; writing goes on by itself then";
 }
 
 std::string SqliteStore::full_reason() const {
@@ -389,9 +394,8 @@ TxnResult SqliteStore::failed(int code, bool at_commit) {
   if (sqlite3_get_autocommit(db_) == 0) exec("ROLLBACK");
   if (code == SQLITE_FULL) {
     // Nothing was applied: SQLite rolls a full disk back. The ballast gives the next ones room.
-    ::unlink((directory_ + "/state.ballast").c_str());
-    disk_full_ = true;
-    read_only_ = full_reason() + "; writing goes on by itself then";
+    ::unlink(ballast_file(directory_).c_str());
+    write_no_more();
     result.reason = read_only_;
   } else if (at_commit && code != SQLITE_BUSY) {
     result.outcome = TxnOutcome::kUnknown;

@@ -14,7 +14,6 @@
 namespace aiv::net::detail {
 namespace {
 
-constexpr std::size_t kReadBuffer = 256 * 1024;
 constexpr int kEventsAtOnce = 512;
 constexpr std::uint32_t kReadEvents = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET;
 
@@ -27,7 +26,7 @@ int new_epoll_set() {
 }  // namespace
 
 std::span<char> thread_buffer() {
-  thread_local std::vector<char> buffer(kReadBuffer);
+  thread_local std::vector<char> buffer(kReadMax);
   return buffer;
 }
 

@@ -17,6 +17,8 @@
 
 namespace aiv::net::detail {
 
+// At most so much is read, or made of what was read, at once.
+inline constexpr std::size_t kReadMax = 256 * 1024;
 // All connections of a thread read into one buffer, so that an idle one has none.
 std::span<char> thread_buffer();
 

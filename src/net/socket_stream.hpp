@@ -20,9 +20,6 @@ using Unix = asio::local::stream_protocol;
 template <class Protocol>
 using SocketOf = asio::basic_stream_socket<Protocol, Executor>;
 
-// At most so much is read, or made of what was read, at once.
-inline constexpr std::size_t kReadMax = 256 * 1024;
-
 Error io_failure(const error_code& error, std::string where = {});
 inline error_code last_error() {
   return {errno, boost::system::system_category()};
