@@ -127,7 +127,7 @@ withCluster('Two nodes', { gpus: 'GTX 1080:8GiB;RTX 3060:12GiB' }, (test) => {
     for (const stream of [true, false]) {
       const content = `#fake tokens=10 first_ms=1500\n${stream}`;
       const pending = post(cluster, chat(content, { stream }));
-      const victim = await waitFor('one replica is busy', async () => (await cluster.replicas(MODEL)).find((r) => r.slots_busy > 0));
+      const victim = await waitFor('one replica answers', () => cluster.answering(MODEL));
       await killHard(victim.pid);
       const response = await pending;
       assert.equal(response.status, 200);

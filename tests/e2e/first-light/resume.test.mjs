@@ -23,9 +23,6 @@ async function undisturbed(cluster, body, route = '/v1/chat/completions') {
   return events;
 }
 
-// What a node last said of an engine that has just ended may still call it busy: only a living one can be hit.
-const busyReplica = async (cluster, model) => (await cluster.replicas(model)).find((r) => r.slots_busy > 0 && r.pid > 0 && isAlive(r.pid));
-
 // Streams `body`, does `fault` to the replica that answers after `after` events with text, and reads to the end.
 async function broken(cluster, body, fault, { after = 5, route = '/v1/chat/completions', times = 1 } = {}) {
   const response = await cluster.fetch(route, { method: 'POST', body });
@@ -48,7 +45,7 @@ async function broken(cluster, body, fault, { after = 5, route = '/v1/chat/compl
     }
     if (faults < times && events.length > after * (faults + 1)) {
       ++faults;
-      await fault(await waitFor('the replica that answers', () => busyReplica(cluster, body.model)));
+      await fault(await waitFor('the replica that answers', () => cluster.answering(body.model)));
     }
   }
   assert.equal(faults, times, `the stream was long enough: ${events.length} events`);
@@ -127,7 +124,7 @@ withCluster('Two nodes', { gpus: 'GTX 1080:8GiB;RTX 3060:12GiB' }, (test) => {
     const expected = await (await cluster.fetch('/v1/chat/completions', { method: 'POST', body })).json();
     const pending = cluster.fetch('/v1/chat/completions', { method: 'POST', body });
     const began = Date.now();
-    const replica = await waitFor('one is busy', () => busyReplica(cluster, MODEL));
+    const replica = await waitFor('one is busy', () => cluster.answering(MODEL));
     await stopProcess(replica.pid);
     try {
       const response = await pending;

@@ -119,13 +119,22 @@ export class Cluster {
 
   replicas = async (deployment) => (await this.items('replicas')).filter((replica) => !deployment || replica.deployment === deployment);
 
-  // A replica keeps the state its node last reported: only on a node that is ready is it what it says.
+  // The replica that answers just now, by the gateway's own count: what its node reported may be of the request
+  // before. Undefined if none does, or if the one that did has ended and nobody has noticed yet.
+  async answering(deployment) {
+    const text = await (await this.fetch('/metrics')).text();
+    const busy = [...text.matchAll(/^aivailable_replica_slots_busy\{.*replica="([^"]+)".*\} [1-9]/gm)].map((m) => m[1]);
+    return (await this.replicas(deployment)).find((replica) => busy.includes(replica.id) && isAlive(replica.pid));
+  }
+
+  // A replica keeps the state its node last reported: only on a node that is ready, and with a living engine, is it
+  // what it says.
   waitForReplicas(deployment, count, timeoutMs = 30_000) {
     return waitFor(
       `${count} ready replicas of ${deployment}`,
       async () => {
         const heard = new Set((await this.items('nodes')).filter((node) => node.state === 'ready').map((node) => node.id));
-        const ready = (await this.replicas(deployment)).filter((replica) => replica.state === 'ready' && heard.has(replica.node));
+        const ready = (await this.replicas(deployment)).filter((replica) => replica.state === 'ready' && heard.has(replica.node) && isAlive(replica.pid));
         return ready.length === count ? ready : null;
       },
       { timeoutMs },
