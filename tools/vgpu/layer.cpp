@@ -288,6 +288,8 @@ VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, const VkDeviceCreat
   device->destroy_device = reinterpret_cast<PFN_vkDestroyDevice>(next_get_device(*out, "vkDestroyDevice"));
   device->allocate_memory = reinterpret_cast<PFN_vkAllocateMemory>(next_get_device(*out, "vkAllocateMemory"));
   device->free_memory = reinterpret_cast<PFN_vkFreeMemory>(next_get_device(*out, "vkFreeMemory"));
+  device->get_fence_status = reinterpret_cast<PFN_vkGetFenceStatus>(next_get_device(*out, "vkGetFenceStatus"));
+  device->wait_for_fences = reinterpret_cast<PFN_vkWaitForFences>(next_get_device(*out, "vkWaitForFences"));
   device->uuid = configured->config.uuid;
   device->vram_bytes = configured->config.vram_bytes;
   device->device_local_types = device_local_types(*instance, physical);
@@ -353,6 +355,18 @@ void VKAPI_CALL free_memory(VkDevice handle, VkDeviceMemory memory, const VkAllo
   if (bytes != 0) accounting()->release(device->uuid, bytes);
 }
 
+// The engine asks again and again, without a pause, whether its device is done (ggml_vk_wait_for_fence of llama.cpp's
+// ggml-vulkan.cpp). Here the device is this very processor, and the asking took half of it: so the answer waits a little.
+VkResult VKAPI_CALL get_fence_status(VkDevice handle, VkFence fence) {
+  constexpr std::uint64_t kWaitNs = 1'000'000;
+  const auto device = devices().find(dispatch_key(handle));
+  if (device == nullptr) return VK_ERROR_DEVICE_LOST;
+  const VkResult status = device->get_fence_status(handle, fence);
+  if (status != VK_NOT_READY) return status;
+  const VkResult waited = device->wait_for_fences(handle, 1, &fence, VK_TRUE, kWaitNs);
+  return waited == VK_TIMEOUT ? VK_NOT_READY : waited;
+}
+
 // ---- names -----------------------------------------------------------------------------------------------
 
 struct Hook {
@@ -379,6 +393,7 @@ PFN_vkVoidFunction device_hook(std::string_view name) {
       hook("vkDestroyDevice", destroy_device),
       hook("vkAllocateMemory", allocate_memory),
       hook("vkFreeMemory", free_memory),
+      hook("vkGetFenceStatus", get_fence_status),
   };
   return find_hook(hooks, name);
 }

@@ -63,6 +63,8 @@ struct Device {
   PFN_vkDestroyDevice destroy_device = nullptr;
   PFN_vkAllocateMemory allocate_memory = nullptr;
   PFN_vkFreeMemory free_memory = nullptr;
+  PFN_vkGetFenceStatus get_fence_status = nullptr;
+  PFN_vkWaitForFences wait_for_fences = nullptr;
   DeviceUuid uuid{};
   std::uint64_t vram_bytes = 0;
   std::uint32_t device_local_types = 0;  // bit n: memory type n lies in a device-local heap
