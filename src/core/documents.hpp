@@ -143,6 +143,7 @@ struct RouteReplica {
   int slots = 1;
   double relative_speed = 1.0;  // seed for the router until it has measured
   bool suspect = false;         // last choice only
+  bool software = false;        // on a software GPU, which compiles each kernel at its first use: tens of seconds of silence
   friend bool operator==(const RouteReplica&, const RouteReplica&) = default;
 };
 

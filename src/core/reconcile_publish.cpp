@@ -39,6 +39,15 @@ double speed_of(const ControllerState& state, const Placement& placement) {
   return bytes > 0 ? replica_speed(slowest, bytes) : 0;
 }
 
+bool on_software_gpu(const ControllerState& state, const Placement& placement) {
+  if (placement.spec.engine != EngineKind::kLlama) return false;
+  const auto& devices = state.nodes.find(placement.node)->second.observed->devices;
+  return std::ranges::any_of(placement.spec.devices, [&](const DeviceBytes& part) {
+    const auto device = std::ranges::find(devices, part.device_id, &Device::id);
+    return device != devices.end() && device->kind == DeviceKind::kSoftware;
+  });
+}
+
 // Relative to the fastest; 1 for all where one is unknown. Three digits: a figure that trembles is no news.
 void seed_speeds(const ControllerState& state, RouteModel& model) {
   std::vector<double> speeds;
@@ -78,6 +87,7 @@ RouteModel route_model(const ControllerState& state, const Deployment& deploymen
     replica.node = placement.node;
     replica.slots = placement.spec.slots;
     replica.suspect = state.detector.health(placement.node) != NodeHealth::kReady;
+    replica.software = on_software_gpu(state, placement);
     model.kind = placement.spec.kind;
     const std::int64_t ctx = placement.spec.ctx / std::max(1, placement.spec.slots);
     model.ctx_per_slot = model.replicas.empty() ? ctx : std::min(model.ctx_per_slot, ctx);

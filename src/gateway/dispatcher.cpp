@@ -87,6 +87,7 @@ void Dispatcher::update_model(const RouteModel& route) {
       replica->speed = SpeedEstimate(kSeedPrefillPerS * speed, kSeedDecodePerS * speed);
     }
     replica->suspect = wanted.suspect;
+    replica->software = wanted.software;
     replicas.push_back(std::move(replica));
   }
   for (const ReplicaPtr& old : model->replicas) {

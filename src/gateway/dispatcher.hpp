@@ -37,6 +37,7 @@ struct Replica {
   SpeedEstimate speed;
   Ejection ejection;
   bool suspect = false;
+  bool software = false;               // it compiles kernels at their first use
   bool hung = false;                   // it answers nothing, and is asked until it does (pulse.hpp)
   net::Clock::time_point heard_at{};   // the last sign of life that any request had from it
   bool routed = true;  // in the present table; else it only ends what it runs

@@ -633,6 +633,13 @@ Clock::time_point Relay::next_life_sign() const {
                     : call_.arrived + net::milliseconds(state_.options.head_hold_ms);
 }
 
+// How long a silence is borne at least, in ms: long where nobody else could answer (unless the answer is to move all the
+// same) or where a kernel may be compiling.
+double Relay::patience_ms(bool moves_when_alone) const {
+  const bool alone = !moves_when_alone && !state_.dispatcher.has_alternative(demand_, lease_->replica());
+  return alone || lease_->replica().software ? state_.options.stall_alone_ms : state_.options.stall_ms_min;
+}
+
 // How long the first token (of a stream) or the whole answer may take.
 Clock::duration Relay::first_limit() const {
   const RouteTerms& terms = lease_->terms();
@@ -642,20 +649,16 @@ Clock::duration Relay::first_limit() const {
                                               : call_.model->ctx_per_slot > 0 ? call_.model->ctx_per_slot : 4096);
     const Replica& replica = lease_->replica();
     const double decode = tokens * 1000.0 / (replica.speed.decode_per_s() * batch_factor(replica.ledger.slots()));
-    return ms(std::clamp(3.0 * (terms.prefill_ms + decode), 60'000.0, 3'600'000.0));
+    return ms(std::clamp(3.0 * (terms.prefill_ms + decode), std::max(60'000.0, patience_ms(false)), 3'600'000.0));
   }
-  const bool alone = !state_.dispatcher.has_alternative(demand_, lease_->replica());
-  const double least = alone ? state_.options.stall_alone_ms : state_.options.stall_ms_min;
   const double token_ms = 1000.0 / lease_->replica().speed.decode_per_s();
-  return ms(std::clamp(3.0 * (terms.prefill_ms + token_ms), least, 3'600'000.0));
+  return ms(std::clamp(3.0 * (terms.prefill_ms + token_ms), patience_ms(false), 3'600'000.0));
 }
 
 Clock::duration Relay::stall_limit() const {
   constexpr double kBatchTokens = 2048;  // a neighbour's prompt: nobody gets a token while one batch of it runs
-  const bool alone = !relayed_ && !state_.dispatcher.has_alternative(demand_, lease_->replica());
-  const double least = alone ? state_.options.stall_alone_ms : state_.options.stall_ms_min;
   const double batch_ms = kBatchTokens * 1000.0 / lease_->replica().speed.prefill_per_s();
-  return ms(std::clamp(3.0 * batch_ms, least, 600'000.0));
+  return ms(std::clamp(3.0 * batch_ms, patience_ms(relayed_), 600'000.0));
 }
 
 }  // namespace aiv::gateway

@@ -132,6 +132,7 @@ class Relay {
   [[nodiscard]] ApiFamily family() const { return call_.form ? call_.form->family() : ApiFamily::kOpenAi; }
   [[nodiscard]] net::Clock::time_point next_life_sign() const;
   [[nodiscard]] net::Clock::duration first_limit() const;
+  [[nodiscard]] double patience_ms(bool moves_when_alone) const;
   [[nodiscard]] net::Clock::duration stall_limit() const;
 
   GatewayState& state_;

@@ -41,7 +41,7 @@ struct AgentOptions {
   std::int64_t drain_limit_ms = 5'000;            // how long SIGTERM waits for running requests
   std::int64_t orphan_limit_ms = 10 * 60 * 1000;  // a shim without an agent stops its engine after this
   std::int64_t load_limit_ms = 0;                 // 0: from the model's size (node/supervisor.hpp)
-  std::int64_t stall_limit_ms = 30'000;  // an engine that sends nothing for this long ends as "stalled"
+  std::int64_t stall_limit_ms = 100'000;  // an engine that sends nothing for so long, its ping of each 30 s neither, has "stalled"
 };
 
 // Runs until SIGTERM or SIGINT; returns a process exit code (exit_code.hpp).

@@ -21,7 +21,7 @@ struct RelayLimits {
   std::size_t body_bytes_max = 32 * 1024 * 1024;
   net::Clock::duration head_max =
       std::chrono::minutes(10);  // a long prompt may take minutes before its first byte
-  net::Clock::duration stall_max = std::chrono::seconds(60);  // the engine pings an idle stream each 30 s
+  net::Clock::duration stall_max = std::chrono::seconds(100);  // the engine pings an idle stream each 30 s
 };
 
 enum class EnginePath { kUnknown, kGenerates, kQuick };

@@ -194,6 +194,7 @@ RouteModel read_route_model(JsonReader& r) {
     replica.slots = static_cast<int>(c.integer("slots", 1, 1024));
     replica.relative_speed = c.number_or("relative_speed", 1.0, 0, 1e12);
     replica.suspect = c.boolean_or("suspect", false);
+    replica.software = c.boolean_or("software", false);
     return replica;
   });
   return out;
@@ -354,7 +355,8 @@ Json to_json(const RouteTable& t) {
                           {"node", r.node},
                           {"slots", r.slots},
                           {"relative_speed", r.relative_speed},
-                          {"suspect", r.suspect}});
+                          {"suspect", r.suspect},
+                          {"software", r.software}});
     }
     models.push_back({{"name", m.name},
                       {"aliases", m.aliases},

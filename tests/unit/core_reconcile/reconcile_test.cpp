@@ -127,6 +127,20 @@ TEST(Reconcile, ADeletedDeploymentLeavesNothingBehind) {
   EXPECT_TRUE(world.state.routes->models.empty());
 }
 
+TEST(Reconcile, TheRouterIsToldWhichReplicaRunsOnASoftwareGpu) {
+  World world;
+  world.join("n1", {8 * kGiB}, "vulkan");
+  world.join("n2", {8 * kGiB}, "vulkan");
+  world.agents.at("n1").facts.devices[0].kind = DeviceKind::kSoftware;
+  world.agents.at("n1").changed = true;
+  world.add_real_model("chat", "llama");
+  world.deploy("chat", 2);
+  world.run(2'000);
+  const auto& replicas = world.state.routes->models.front().replicas;
+  ASSERT_EQ(replicas.size(), 2u);
+  for (const RouteReplica& replica : replicas) EXPECT_EQ(replica.software, replica.node == "n1");
+}
+
 TEST(Reconcile, ALostNodeIsRoutedAroundAtOnceAndReplacedAfterTenSeconds) {
   World world;
   world.join("n1", {8 * kGiB});

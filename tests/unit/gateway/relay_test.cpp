@@ -413,6 +413,22 @@ TEST_F(RelayTest, AReplicaThatIsStuckIsGivenUpForAnother) {
   EXPECT_TRUE(quick.run_until([&] { return stuck.cancelled == 1; }));
 }
 
+TEST_F(RelayTest, ASoftwareGpuIsGivenTheTimeToCompileAKernel) {
+  GatewayOptions options = open_options();
+  options.stall_ms_min = 50;
+  options.head_hold_ms = 20;
+  Cluster slow(options);
+  slow.add_agent("a").script.first_ms = 400;
+  Agent& other = slow.add_agent("b");
+  RouteTable table = slow.table(1);
+  table.models[0].replicas[0].relative_speed = 50;  // so that it is asked first
+  table.models[0].replicas[0].software = true;
+  slow.apply(table);
+  const Answer answer = slow.chat(kStream);
+  EXPECT_EQ(content_of(answer.body), "t0t1t2") << answer.body;
+  EXPECT_TRUE(other.bodies.empty());
+}
+
 TEST_F(RelayTest, ASilentStreamIsKeptAliveByComments) {
   GatewayOptions options = open_options();
   options.head_hold_ms = 20;

@@ -31,7 +31,7 @@ TEST(Documents, WhatIsWrittenIsReadBackEqual) {
 
   RouteTable table;
   table.version = {3, 8};
-  table.models = {{.name = "demo", .state = "ready", .replicas = {{.id = "demo-1", .node = "n1", .slots = 2}}}};
+  table.models = {{.name = "demo", .state = "ready", .replicas = {{.id = "demo-1", .node = "n1", .slots = 2, .software = true}}}};
   table.keys = {{.id = "abc", .secret_sha256 = "00", .role = Role::kAdmin}};
   EXPECT_EQ(route_table_from_json(to_json(table)).value(), table);
 }
