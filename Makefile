@@ -16,7 +16,7 @@ AIV_SIM_NIGHTLY ?= 770
 run: ## everything it takes, then `aiv dev` (ARGS="...")
 	@scripts/setup.sh build run
 	@scripts/link-engine.sh $(PRESET)
-	@scripts/build-warm.sh $(PRESET) product
+	@scripts/build-warm.sh $(PRESET) first product
 	@exec scripts/run.sh $(PRESET) $(ARGS)
 
 build: ## the product with its page and engine, tests too
@@ -33,7 +33,7 @@ engine: ## the engine only
 test: ## all tests, real engine included (ARGS="..." goes to ctest)
 	@scripts/setup.sh build run test bench
 	@scripts/link-engine.sh $(PRESET)
-	@scripts/build-warm.sh $(PRESET)
+	@scripts/build-warm.sh $(PRESET) all
 	@scripts/fetch-promtool.sh
 	@scripts/run-tests.sh $(PRESET) $(ARGS)
 

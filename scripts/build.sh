@@ -7,9 +7,11 @@ shift
 build=build/$preset
 mkdir -p "$build"
 started=$SECONDS
-# `make run` on a bare machine has no test packages: the target "product" needs none, everything else does.
-wanted=ON
-[ "${1:-}" != product ] || wanted=OFF
+# `make run` on a bare machine has no test packages: the product and its layer need none, everything else does.
+case ${1:-} in
+  product | VkLayer_aiv_vgpu) wanted=OFF ;;
+  *) wanted=ON ;;
+esac
 if [ ! -f "$build/build.ninja" ] || { [ $wanted = ON ] && grep -q '^AIV_TESTS:BOOL=OFF' "$build/CMakeCache.txt"; }; then
   say "configuring $build"
   cmake --preset "$preset" -DAIV_TESTS=$wanted -DAIV_BENCH=$wanted >"$build/configure.log" 2>&1 || {

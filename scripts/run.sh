@@ -16,6 +16,8 @@ case " $* " in
       gpus=(--real-gpus)
     else
       say "no GPU here that the engine can use: software GPUs serve, at the speed of the CPU"
+      # What other lengths of prompt need, while nothing else wants the processor. This process becomes `aiv dev`, and ends it.
+      nice -n 19 scripts/warm-shaders.sh "$preset" all $$ >/dev/null 2>&1 </dev/null &
     fi
     ;;
 esac

@@ -1,11 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and says which. Does nothing when all are there.
-# usage: setup.sh WHAT...   (words of scripts/packages.txt: build run test bench clang format demo)
+# usage: setup.sh WHAT...   (words of scripts/packages.txt: build run test bench npm clang format demo)
 . "$(dirname "$0")/lib.sh"
 
 wanted=$(awk -v what=" $* " 'index(what, " " $1 " ") { for (i = 2; i <= NF; i++) print $i }' scripts/packages.txt)
-# npm by its command: other Node packages bring it too, and Debian's does not install beside them.
-command -v npm >/dev/null || wanted="$wanted npm"
 
 missing=()
 installed=$(dpkg-query -W -f '${db:Status-Status} ${binary:Package}\n' 2>/dev/null | sed -n 's/^installed \([^:]*\).*/\1/p') ||
