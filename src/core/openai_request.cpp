@@ -189,7 +189,8 @@ constexpr std::array kChatOwnFields{
 
 constexpr ValueRule kTokenId{.types = kJsonInteger, .min = 0, .max = 2147483647.0};
 constexpr std::array kCompletionOwnFields{
-    // One prompt, as text or token ids: a list of prompts would take a slot for each.
+    // One prompt, as text or token ids: a list of prompts would take a slot for each. (A list of one text, as some clients
+    // always send it, is that text: gateway/openai_parse.cpp.)
     FieldRule{.name = "prompt",
               .value = {.types = kJsonString | kJsonArray, .bytes_max = kTextMax, .items_max = kJsonNodesMax, .item = &kTokenId},
               .required = true},

@@ -268,6 +268,15 @@ void keep_field(CheckedRequest& request, std::string_view name, const element& v
   }
 }
 
+// A list of one prompt is that prompt. Of several it is said that they are too many, not that they are no token ids.
+bool unwrap_prompt(element& value, Writer& writer, const Path& path) {
+  array list;
+  if (value.get(list) != simdjson::SUCCESS || list.size() == 0 || !list.at(0).is_string()) return true;
+  if (list.size() > 1) return writer.fail_at(path, "holds several prompts, of which one request takes one: send a request for each");
+  value = list.at(0).value_unsafe();
+  return true;
+}
+
 bool is_prompt(std::string_view name) { return name == "messages" || name == "prompt" || name == "input" || name == "documents"; }
 
 // The same bytes through the parser that knows offsets; only for bodies that are wrong.
@@ -291,9 +300,10 @@ std::expected<CheckedRequest, ApiError> check(Endpoint endpoint, const object& f
   const auto rules = request_fields(endpoint);
   std::uint64_t seen = 0;
   bool first = true;
-  for (const auto field : fields) {
-    const std::size_t index = Writer::find_rule(rules, field.key);
+  for (const auto given : fields) {
+    const std::size_t index = Writer::find_rule(rules, given.key);
     if (index == rules.size()) continue;
+    element value = given.value;
     const FieldRule& rule = rules[index];
     const Path path{nullptr, rule.name};
     if ((seen >> index & 1) != 0) {
@@ -301,20 +311,21 @@ std::expected<CheckedRequest, ApiError> check(Endpoint endpoint, const object& f
       return std::unexpected(writer.error());
     }
     seen |= std::uint64_t{1} << index;
-    if (field.value.is_null() && (rule.value.types & kJsonNull) != 0) continue;
+    if (rule.name == "prompt" && !unwrap_prompt(value, writer, path)) return std::unexpected(writer.error());
+    if (value.is_null() && (rule.value.types & kJsonNull) != 0) continue;
     const std::size_t before = request.body.size();
     if (!first) request.body += ',';
     request.body += '"';
     request.body += rule.name;
     request.body += "\":";
     const std::size_t value_start = request.body.size();
-    if (!writer.write(field.value, rule.value, path)) return std::unexpected(writer.error());
+    if (!writer.write(value, rule.value, path)) return std::unexpected(writer.error());
     if (is_prompt(rule.name)) request.prompt_bytes = request.body.size() - value_start;
     if (rule.use == FieldUse::kPass) {
       first = false;
     } else {
       request.body.resize(before);
-      if (rule.use == FieldUse::kKeep) keep_field(request, rule.name, field.value);
+      if (rule.use == FieldUse::kKeep) keep_field(request, rule.name, value);
     }
   }
   for (std::size_t i = 0; i < rules.size(); ++i) {

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "base/units.hpp"
+#include "gateway/api/embeddings.hpp"
 
 namespace aiv::gateway {
 namespace {
@@ -100,10 +101,17 @@ std::string OllamaForm::error_event(const ApiError& error) {
   return gateway::error_event(ApiFamily::kOllama, error, {});
 }
 
-OllamaEmbedForm::OllamaEmbedForm(std::string model, bool legacy, std::function<std::int64_t()> unix_ms)
-    : model_(std::move(model)), legacy_(legacy), unix_ms_(std::move(unix_ms)), began_ms_(unix_ms_()) {}
+OllamaEmbedForm::OllamaEmbedForm(std::string model, bool legacy, std::int64_t dimensions, std::function<std::int64_t()> unix_ms)
+    : model_(std::move(model)), legacy_(legacy), dimensions_(dimensions), unix_ms_(std::move(unix_ms)), began_ms_(unix_ms_()) {}
 
 Result<std::string> OllamaEmbedForm::whole(std::string_view body) {
+  std::string cut;
+  if (dimensions_ > 0) {
+    auto shorter = CutEmbeddingForm(model_, dimensions_, false).whole(body);
+    if (!shorter) return shorter;
+    cut = std::move(*shorter);
+    body = cut;
+  }
   const auto json = parse_json(body);
   if (!json || !json->is_object() || !json->contains("data") || !(*json)["data"].is_array()) {
     return fail(ErrorCode::kCorrupt, "its answer holds no embeddings");

@@ -44,7 +44,8 @@ class OllamaForm : public AnswerForm {
 
 class OllamaEmbedForm : public AnswerForm {
  public:
-  OllamaEmbedForm(std::string model, bool legacy, std::function<std::int64_t()> unix_ms);
+  // `dimensions` 0: as many as the model has.
+  OllamaEmbedForm(std::string model, bool legacy, std::int64_t dimensions, std::function<std::int64_t()> unix_ms);
   [[nodiscard]] ApiFamily family() const override { return ApiFamily::kOllama; }
   void event(std::string&, std::string_view) override {}
   void done(std::string&) override {}
@@ -55,6 +56,7 @@ class OllamaEmbedForm : public AnswerForm {
  private:
   std::string model_;
   bool legacy_;
+  std::int64_t dimensions_;
   std::function<std::int64_t()> unix_ms_;
   std::int64_t began_ms_;
 };

@@ -268,11 +268,13 @@ Translation translate_ollama_embed(std::string_view body, const TranslationConte
         wrong_field(key, legacy ? "must be a string" : "must be a string or an array of strings"));
   }
   Json out{{"model", model_of(*in)}, {"input", input}, {"encoding_format", "float"}};
-  if (in->contains("dimensions")) out["dimensions"] = (*in)["dimensions"];
+  const Json& dimensions = field(*in, "dimensions");
+  if (!dimensions.is_null()) out["dimensions"] = dimensions;
   return Translated{
       .endpoint = Endpoint::kEmbedding,
       .body = dump_json(out),
-      .form = std::make_shared<OllamaEmbedForm>(text_of(out, "model"), legacy, context.unix_ms)};
+      .form = std::make_shared<OllamaEmbedForm>(text_of(out, "model"), legacy,
+                                                dimensions.is_number_integer() ? dimensions.get<std::int64_t>() : 0, context.unix_ms)};
 }
 
 std::string ollama_load_answer(std::string_view body, bool chat, std::int64_t unix_ms) {

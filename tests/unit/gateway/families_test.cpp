@@ -168,6 +168,21 @@ TEST(OllamaRequest, BecomesAChatRequestThatStreamsUnlessToldOtherwise) {
             "p");
 }
 
+TEST(OllamaEmbedding, HasTheDimensionsThatWereAskedFor) {
+  const auto translated = translate_ollama_embed(R"({"model":"m","input":"x","dimensions":2})", context(), false);
+  ASSERT_TRUE(translated);
+  const std::string answer = R"({"data":[{"embedding":[3,4,12],"index":0,"object":"embedding"}],"usage":{"prompt_tokens":2}})";
+  const auto cut = translated->form->whole(answer);
+  ASSERT_TRUE(cut) << cut.error().message();
+  const Json embedding = (*parse_json(*cut))["embeddings"][0];
+  ASSERT_EQ(embedding.size(), 2U);
+  EXPECT_NEAR(embedding[0].get<double>(), 0.6, 1e-6);
+  EXPECT_NEAR(embedding[1].get<double>(), 0.8, 1e-6);
+  const auto all = translate_ollama_embed(R"({"model":"m","input":"x","dimensions":null})", context(), false);
+  ASSERT_TRUE(all);
+  EXPECT_EQ((*parse_json(*all->form->whole(answer)))["embeddings"][0].size(), 3U);
+}
+
 TEST(OllamaRequest, WithoutAPromptOnlyAsksForTheModel) {
   EXPECT_THAT(ollama_load_answer(R"({"model":"m"})", false, 0), HasSubstr(R"("done_reason":"load")"));
   EXPECT_THAT(ollama_load_answer(R"({"model":"m","messages":[],"keep_alive":0})", true, 0),

@@ -26,6 +26,18 @@ std::string message_of(const std::string& body, Endpoint endpoint = Endpoint::kC
   return request ? "accepted" : request.error().message;
 }
 
+TEST(OpenAiRequest, AListOfOnePromptIsThatPromptAndSeveralAreTooMany) {
+  const auto one = parse(R"({"model":"m","prompt":["Once upon"]})", Endpoint::kCompletion);
+  ASSERT_TRUE(one) << one.error().message;
+  EXPECT_EQ(sent_to_engine(*one)["prompt"], "Once upon");
+  const auto ids = parse(R"({"model":"m","prompt":[1,2]})", Endpoint::kCompletion);
+  ASSERT_TRUE(ids) << ids.error().message;
+  EXPECT_EQ(sent_to_engine(*ids)["prompt"], Json::array({1, 2}));
+  const std::string several = message_of(R"({"model":"m","prompt":["a","b"]})", Endpoint::kCompletion);
+  EXPECT_NE(several.find("send a request for each"), std::string::npos) << several;
+  EXPECT_NE(message_of(R"({"model":"m","prompt":[["a"]]})", Endpoint::kCompletion), "accepted");
+}
+
 TEST(OpenAiRequest, AnOrdinaryChatIsRebuiltForTheEngine) {
   const auto request = parse(with(R"("temperature":0.5,"max_tokens":64,"stream":true,"stream_options":{"include_usage":true})"));
   ASSERT_TRUE(request) << request.error().message;
