@@ -59,7 +59,7 @@ Result<> GatewayServer::prepare() {
   }
   for (const auto& [row, count] : state_.usage.today()) {
     const RouteKey* key = state_.routes.current()->find_key(row.key_id);
-    const std::string team = key != nullptr ? key->team : std::string();
+    const std::string team = row.team ? *row.team : key != nullptr ? key->team : std::string();
     state_.quotas.restore(row.key_id, team, count.prompt_tokens + count.generated_tokens, now);
   }
   state_.links.deny(state_.routes.current()->table().denied_nodes);

@@ -104,52 +104,47 @@ void PublicApi::finish_record(Context& context) {
   state_.access_log.record(record);
 }
 
+// Not a coroutine, as dispatch(): each stream would keep a frame with room for every error that could have been told.
 net::Task<> PublicApi::serve(Context& context) {
   const net::RequestHead& head = context.exchange->request();
   const bool cross_origin = state_.cors.allows(head);
   if (cross_origin) state_.cors.add_headers(head, context.headers);
   if (!cross_origin && !same_origin(head.headers)) {
-    co_return co_await refuse(context, forbidden("Requests from pages of another origin are not accepted."));
+    return refuse(context, forbidden("Requests from pages of another origin are not accepted."));
   }
   // Without keys the loopback address is all that protects: a page on the web must not reach it by a name of its own.
   if (!state_.options.auth && !host_is_local(net::header_or(head.headers, "host", ""))) {
-    co_return co_await refuse(context, forbidden("Without authentication the server is reached by address or 'localhost' only."));
+    return refuse(context, forbidden("Without authentication the server is reached by address or 'localhost' only."));
   }
   // Asked by the browser itself, without a key.
   if (auto preflight = cross_origin ? Cors::preflight(head) : std::nullopt) {
-    context.record.status = preflight->status;
-    for (const net::Header& header : context.headers) preflight->headers.push_back(header);
-    const Result<> started = co_await context.exchange->start(std::move(*preflight));
-    if (!started) co_return;
-    const Result<> ended = co_await context.exchange->finish();
-    static_cast<void>(ended);
-    co_return;
+    return answer_preflight(context, std::move(*preflight));
   }
   if (state_.draining && head.path != "/metrics") {
     ApiError error = overloaded("The server is shutting down.", "draining", 5);
     error.close = true;
-    co_return co_await refuse(context, std::move(error));
+    return refuse(context, std::move(error));
   }
   const ApiMatch match = match_api(head.method, head.path);
-  if (match.rule == nullptr && !match.path_known && !is_api_path(head.path)) co_return co_await page(context);
+  if (match.rule == nullptr && !match.path_known && !is_api_path(head.path)) return page(context);
   auto caller = authenticate(head.headers, *state_.routes.current(), state_.options.auth, unix_ms());
   const bool is_public = match.rule != nullptr && match.rule->access == Access::kPublic;
   if (caller) {
     context.caller = std::move(*caller);
   } else if (!is_public) {
-    co_return co_await refuse(context, std::move(caller.error()));
+    return refuse(context, std::move(caller.error()));
   }
-  if (!is_public && !context.caller.known) co_return co_await refuse(context, unauthorized());
+  if (!is_public && !context.caller.known) return refuse(context, unauthorized());
   if (match.rule == nullptr) {
     ApiError error = match.path_known ? method_not_allowed(head.method, head.path, match.allowed)
                                       : not_found(head.method, head.path);
-    co_return co_await refuse(context, std::move(error));
+    return refuse(context, std::move(error));
   }
   if (!allowed(match.rule->access, context.caller.known, context.caller.role)) {
-    co_return co_await refuse(context, forbidden("This key's role (" + std::string(wire::to_string(context.caller.role)) +
+    return refuse(context, forbidden("This key's role (" + std::string(wire::to_string(context.caller.role)) +
                                                  ") does not allow " + head.method + " " + printable(head.path, 120) + "."));
   }
-  co_await dispatch(context, match.rule->route);
+  return dispatch(context, match.rule->route);
 }
 
 net::Task<> PublicApi::dispatch(Context& context, ApiRoute route) {
@@ -163,20 +158,30 @@ net::Task<> PublicApi::dispatch(Context& context, ApiRoute route) {
     case ApiRoute::kOllamaChat:
     case ApiRoute::kOllamaGenerate:
     case ApiRoute::kOllamaEmbed:
-    case ApiRoute::kOllamaEmbedOld: co_return co_await inference(context, route);
-    case ApiRoute::kCountTokens: co_return co_await count_tokens(context);
-    case ApiRoute::kOllamaTags: co_return co_await ollama_tags(context, false);
-    case ApiRoute::kOllamaPs: co_return co_await ollama_tags(context, true);
-    case ApiRoute::kOllamaShow: co_return co_await ollama_show(context);
-    case ApiRoute::kOllamaPull: co_return co_await ollama_pull(context);
-    case ApiRoute::kOllamaVersion: co_return co_await answer(context, 200, "{\"version\":\"" AIV_VERSION "\"}");
-    case ApiRoute::kModels: co_return co_await list_models(context);
-    case ApiRoute::kModel: co_return co_await show_model(context);
-    case ApiRoute::kHealth: co_return co_await health(context);
-    case ApiRoute::kMetrics: co_return co_await metrics(context);
-    case ApiRoute::kUsage: co_return co_await usage(context);
-    case ApiRoute::kController: co_return co_await relay_to_controller(context);
+    case ApiRoute::kOllamaEmbedOld: return inference(context, route);
+    case ApiRoute::kCountTokens: return count_tokens(context);
+    case ApiRoute::kOllamaTags: return ollama_tags(context, false);
+    case ApiRoute::kOllamaPs: return ollama_tags(context, true);
+    case ApiRoute::kOllamaShow: return ollama_show(context);
+    case ApiRoute::kOllamaPull: return ollama_pull(context);
+    case ApiRoute::kOllamaVersion: return answer(context, 200, "{\"version\":\"" AIV_VERSION "\"}");
+    case ApiRoute::kModels: return list_models(context);
+    case ApiRoute::kModel: return show_model(context);
+    case ApiRoute::kHealth: return health(context);
+    case ApiRoute::kMetrics: return metrics(context);
+    case ApiRoute::kUsage: return usage(context);
+    case ApiRoute::kController: break;
   }
+  return relay_to_controller(context);
+}
+
+net::Task<> PublicApi::answer_preflight(Context& context, net::ResponseHead head) {
+  context.record.status = head.status;
+  for (const net::Header& header : context.headers) head.headers.push_back(header);
+  const Result<> started = co_await context.exchange->start(std::move(head));
+  if (!started) co_return;
+  const Result<> ended = co_await context.exchange->finish();
+  static_cast<void>(ended);
 }
 
 net::Task<> PublicApi::answer(Context& context, int status, std::string json) {
@@ -230,6 +235,8 @@ net::Task<> PublicApi::usage(Context& context) {
       co_return co_await refuse(context, bad_request("'days' must be a whole number from 1 to " + std::to_string(kUsageDaysMax) + ".", "days"));
     }
   }
+  const auto by = net::query_value(context.exchange->request().query, "by");
+  if (by && !is_usage_group(*by)) co_return co_await refuse(context, bad_request("'by' must be key, team, user or model.", "by"));
   const std::string only = context.caller.role == Role::kUser ? context.caller.key_id : std::string();
   Json items = state_.usage.rows_of_today(only);
   const std::string directory = state_.usage.directory();
@@ -244,8 +251,9 @@ net::Task<> PublicApi::usage(Context& context) {
   for (Json& item : items) {
     const RouteKey* key = routes->find_key(item.value("key", ""));
     item["name"] = key != nullptr ? key->name : "";
-    item["team"] = key != nullptr ? key->team : "";
+    if (item["team"].is_null()) item["team"] = key != nullptr ? key->team : "";
   }
+  if (by) items = sum_usage(items, *by);
   const Version version = routes->table().version;
   std::string json = dump_json(Json{{"items", std::move(items)}, {"revision", version.rev}});
   co_await answer(context, 200, std::move(json));

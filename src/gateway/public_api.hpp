@@ -18,6 +18,8 @@
 
 namespace aiv::gateway {
 
+struct RelayResult;
+
 class PublicApi {
  public:
   explicit PublicApi(GatewayState& state) : state_(state) {}
@@ -35,12 +37,20 @@ class PublicApi {
     std::string replica;
     std::string end;
     ApiFamily family = ApiFamily::kOpenAi;
+    // What take_in() says instead; apart, because a context lives as long as its stream.
+    std::unique_ptr<ApiError> refusal{};
+    std::string ready_answer{};
   };
   using ModelList = std::vector<const RouteModel*>;
   net::Task<> serve(Context& context);
   net::Task<> dispatch(Context& context, ApiRoute route);
+  net::Task<> answer_preflight(Context& context, net::ResponseHead head);
   // api/serve.cpp: requests that go to an engine
+  struct Inference;  // a request that was taken in, until it has ended
   net::Task<> inference(Context& context, ApiRoute route);
+  std::unique_ptr<Inference> take_in(Context& context, ApiRoute route, std::string body);
+  net::Task<> not_taken_in(Context& context);
+  void note_result(Context& context, Inference& job, const RelayResult& result);
   net::Task<> count_tokens(Context& context);
   net::Task<std::optional<std::string>> read_json_body(Context& context);
   std::expected<ModelPtr, ApiError> model_for(const Context& context, const std::string& name, Endpoint endpoint) const;

@@ -89,6 +89,12 @@ net::Task<RelayResult> Relay::run() {
       step = co_await resume();
     } else {
       step = co_await attempt();
+      // Not from within the attempt, whose frame would wait with each stream.
+      if (step == Step::kAnswers && call_.request.stream) {
+        step = co_await relay_stream(presence_->upstream);
+      } else if (step == Step::kAnswers) {
+        step = co_await relay_whole(presence_->upstream);
+      }
     }
     presence_->upstream = nullptr;
     lease_.reset();
@@ -249,8 +255,7 @@ net::Task<Relay::Step> Relay::attempt() {
     if (hung) co_return failed("it answers nothing any more", true);
     co_await life_sign();
   }
-  if (call_.request.stream) co_return co_await relay_stream(upstream);
-  co_return co_await relay_whole(upstream);
+  co_return Step::kAnswers;
 }
 
 net::Task<Relay::Step> Relay::read_failure(net::ClientExchangePtr upstream, net::ResponseHead head) {

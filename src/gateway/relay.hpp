@@ -70,10 +70,10 @@ class Relay {
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
   net::Task<RelayResult> run();
+  struct Continuation;  // relay_continuation.hpp
 
  private:
-  enum class Step { kEnded, kRetry, kRefused };
-  struct Continuation;
+  enum class Step { kEnded, kRetry, kRefused, kAnswers };
   struct Tried {
     ReplicaPtr replica;  // held, so that no new one has its address
     net::Clock::time_point at;

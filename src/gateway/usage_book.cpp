@@ -3,6 +3,7 @@
 #include <chrono>
 #include <functional>
 #include <utility>
+#include <vector>
 
 #include "base/file.hpp"
 #include "base/log.hpp"
@@ -18,6 +19,7 @@ constexpr net::seconds kWritePeriod{1};
 Json row(const std::string& day, const UsageBook::Key& key, const UsageCount& count) {
   return {{"day", day},
           {"key", key.key_id},
+          {"team", key.team ? Json(*key.team) : Json(nullptr)},
           {"user", key.user},
           {"model", key.model},
           {"requests", count.requests},
@@ -34,7 +36,8 @@ Result<std::map<UsageBook::Key, UsageCount>> rows_from(const std::string& text) 
   for (const Json& item : reader.array("rows")) {
     if (!item.is_object()) return fail(ErrorCode::kCorrupt, "has a row that is not an object");
     JsonReader r(item, "row");
-    UsageBook::Key key{r.string("key", 64), r.string("user", kUserBytesMax), r.string("model", 256)};
+    UsageBook::Key key{r.string("key", 64), r.string("user", kUserBytesMax), r.string("model", 256), std::nullopt};
+    if (r.has("team")) key.team = r.string_or("team", "", 128);
     UsageCount count{r.integer("requests", 0, kCountMax), r.integer("prompt_tokens", 0, kCountMax),
                      r.integer("generated_tokens", 0, kCountMax)};
     if (!r.ok()) return std::unexpected(r.error());
@@ -45,6 +48,35 @@ Result<std::map<UsageBook::Key, UsageCount>> rows_from(const std::string& text) 
 }
 
 }  // namespace
+
+bool is_usage_group(std::string_view field) { return field == "key" || field == "team" || field == "user" || field == "model"; }
+
+Json sum_usage(const Json& rows, const std::string& field) {
+  std::map<std::pair<std::string, std::string>, Json> sums;
+  std::vector<std::string> days;  // as they come, newest first
+  for (const Json& item : rows) {
+    const std::string day = item.value("day", "");
+    const std::string value = item.value(field, "");
+    if (days.empty() || days.back() != day) days.push_back(day);
+    Json& sum = sums[{day, value}];
+    if (sum.is_null()) {
+      sum = Json{{"day", day}, {field, value}};
+      for (const char* detail : {"name", "team"}) {
+        if (field == "key" && item.contains(detail)) sum[detail] = item[detail];
+      }
+    }
+    for (const char* count : {"requests", "prompt_tokens", "generated_tokens"}) {
+      sum[count] = sum.value(count, std::int64_t{0}) + item.value(count, std::int64_t{0});
+    }
+  }
+  Json out = Json::array();
+  for (const std::string& day : days) {
+    for (auto& [where, sum] : sums) {
+      if (where.first == day) out.push_back(sum);
+    }
+  }
+  return out;
+}
 
 std::string utc_day(std::int64_t unix_ms) {
   // By hand: every request asks for it.

@@ -1,4 +1,4 @@
-// What was used, per day (UTC), key, user and model: DIR/gateway/usage/2026-11-22.json, one file a day, rewritten at most
+// What was used, per day (UTC), key, team, user and model: DIR/gateway/usage/2026-11-22.json, one file a day, rewritten at most
 // once a second while something changes. A gateway that is killed loses at most that second.
 //
 // The user is what a client says of itself (OpenAI's `user`, Open WebUI's header): good for the accounts of a site's
@@ -6,7 +6,9 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <tuple>
 
 #include "base/json.hpp"
@@ -30,6 +32,8 @@ class UsageBook {
     std::string key_id;
     std::string user;
     std::string model;
+    // Whose team it counted for, as it was then: a key may move. nullopt: written by a version that did not note it.
+    std::optional<std::string> team;
     friend auto operator<=>(const Key&, const Key&) = default;
   };
   // `directory` = DIR/gateway/usage
@@ -41,7 +45,7 @@ class UsageBook {
   // Writes changes each second, for ever.
   net::Task<> run();
   Result<> flush();
-  // The rows of the last `days` days, today included, newest day first: [{day, key, user, model, requests, ..}]. Only
+  // The rows of the last `days` days, today included, newest day first: [{day, key, team, user, model, requests, ..}]. Only
   // those of `only_key`, unless it is empty. Reads files.
   [[nodiscard]] static Json rows_of_day(const std::string& directory, const std::string& day, const std::string& only_key);
   [[nodiscard]] Json rows_of_today(const std::string& only_key) const;
@@ -57,6 +61,11 @@ class UsageBook {
   bool changed_ = false;
   net::Signal something_;
 };
+
+// What may be asked for in sum: "key", "team", "user", "model".
+[[nodiscard]] bool is_usage_group(std::string_view field);
+// The rows added up: one for each day and value of `field`, of which nothing else is kept (of a key its name and team).
+[[nodiscard]] Json sum_usage(const Json& rows, const std::string& field);
 
 // "2026-11-22" of a time.
 std::string utc_day(std::int64_t unix_ms);

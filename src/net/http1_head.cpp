@@ -85,7 +85,8 @@ std::optional<std::string_view> next_line(std::string_view& raw) {
 
 std::expected<Headers, HeadRefusal> parse_fields(std::string_view raw, std::size_t count_max) {
   Headers out;
-  out.reserve(16);
+  // Exactly: a head is kept while its answer streams.
+  out.reserve(std::min(count_max, static_cast<std::size_t>(std::count(raw.begin(), raw.end(), '\n'))));
   for (;;) {
     const auto line = next_line(raw);
     if (!line) return refuse(400, "a line of the head does not end in CR LF");

@@ -172,22 +172,60 @@ std::expected<ModelPtr, ApiError> PublicApi::model_for(const Context& context, c
   return model;
 }
 
+struct PublicApi::Inference {
+  Inference(GatewayState& state, InferenceCall call) : relay(state, std::move(call)) {}
+  QuotaBook::TicketPtr ticket;
+  std::string user;
+  std::string team;
+  std::int64_t prompt_estimate = 0;  // tokens
+  ModelPtr model;
+  Relay relay;
+};
+
+// The body and whatever else only the beginning needs is gone while the answer streams: nothing here but the job waits
+// with it.
 net::Task<> PublicApi::inference(Context& context, ApiRoute route) {
-  auto body = co_await read_json_body(context);
-  if (!body) co_return;
-  if (route == ApiRoute::kOllamaChat || route == ApiRoute::kOllamaGenerate) {
-    std::string loaded = ollama_load_answer(*body, route == ApiRoute::kOllamaChat, unix_ms());
-    if (!loaded.empty()) co_return co_await answer(context, 200, std::move(loaded));
+  std::unique_ptr<Inference> job;
+  {
+    auto body = co_await read_json_body(context);
+    if (!body) co_return;
+    job = take_in(context, route, std::move(*body));
   }
-  auto prepared = prepare(route, *body, context.request_id);
-  if (!prepared) co_return co_await refuse(context, std::move(prepared.error()));
+  if (!job) co_return co_await not_taken_in(context);
+  const RelayResult result = co_await job->relay.run();
+  note_result(context, *job, result);
+}
+
+net::Task<> PublicApi::not_taken_in(Context& context) {
+  if (context.refusal) return refuse(context, std::move(*context.refusal));
+  return answer(context, 200, std::move(context.ready_answer));
+}
+
+// nullptr: the context says why not, or has the answer already.
+std::unique_ptr<PublicApi::Inference> PublicApi::take_in(Context& context, ApiRoute route, std::string body) {
+  const auto refused = [&context](ApiError error) {
+    context.refusal = std::make_unique<ApiError>(std::move(error));
+    return nullptr;
+  };
+  if (route == ApiRoute::kOllamaChat || route == ApiRoute::kOllamaGenerate) {
+    context.ready_answer = ollama_load_answer(body, route == ApiRoute::kOllamaChat, unix_ms());
+    if (!context.ready_answer.empty()) {
+      const auto said = parse_json(context.ready_answer);
+      const std::string name = said ? said->value("model", "") : std::string();
+      const RoutesPtr routes = state_.routes.current();
+      const RouteModel* known = routes->find_model(name);
+      if (known != nullptr && key_allows(routes->find_key(context.caller.key_id), known->name)) return nullptr;
+      auto missing = model_for(context, name, Endpoint::kChat);
+      if (!missing) return refused(std::move(missing.error()));
+    }
+  }
+  auto prepared = prepare(route, body, context.request_id);
+  if (!prepared) return refused(std::move(prepared.error()));
   CheckedRequest& request = prepared->request;
   auto model = model_for(context, request.model, request.endpoint);
-  if (!model) co_return co_await refuse(context, std::move(model.error()));
+  if (!model) return refused(std::move(model.error()));
   if (const auto fits = check_against_context(request, (*model)->ctx_per_slot); !fits) {
-    co_return co_await refuse(
-        context,
-        bad_request("'" + fits.error().where + "' " + fits.error().reason + ".", fits.error().where));
+    return refused(bad_request("'" + fits.error().where + "' " + fits.error().reason + ".", fits.error().where));
   }
   const net::Headers& sent = context.exchange->request().headers;
   std::string user = net::header_or(sent, "x-openwebui-user-id", request.user);
@@ -199,19 +237,28 @@ net::Task<> PublicApi::inference(Context& context, ApiRoute route) {
   for (net::Header& header : state_.quotas.headers(key, quota_now())) context.headers.push_back(std::move(header));
   if (!ticket) {
     state_.metrics.model((*model)->name).failures_by_code["rate_limit_exceeded"] += 1;
-    co_return co_await refuse(context, quota_exceeded(ticket.error()));
+    return refused(quota_exceeded(ticket.error()));
   }
   const std::string* debug = net::find_header(sent, "x-aiv-debug");
-  Relay relay(state_, {.exchange = context.exchange,
-                       .caller = context.caller,
-                       .request = std::move(request),
-                       .model = *model,
-                       .request_id = context.request_id,
-                       .arrived = context.arrived,
-                       .headers = context.headers,
-                       .debug = debug != nullptr && *debug == "1" && context.caller.role == Role::kAdmin,
-                       .form = std::move(prepared->form)});
-  const RelayResult result = co_await relay.run();
+  auto job = std::make_unique<Inference>(
+      state_, InferenceCall{.exchange = context.exchange,
+                            .caller = context.caller,
+                            .request = std::move(request),
+                            .model = *model,
+                            .request_id = context.request_id,
+                            .arrived = context.arrived,
+                            .headers = context.headers,
+                            .debug = debug != nullptr && *debug == "1" && context.caller.role == Role::kAdmin,
+                            .form = std::move(prepared->form)});
+  job->ticket = std::move(*ticket);
+  job->user = std::move(user);
+  if (key != nullptr) job->team = key->team;
+  job->prompt_estimate = prompt_estimate;
+  job->model = std::move(*model);
+  return job;
+}
+
+void PublicApi::note_result(Context& context, Inference& job, const RelayResult& result) {
   AccessRecord& record = context.record;
   record.status = result.status;
   record.attempts = result.attempts;
@@ -219,15 +266,15 @@ net::Task<> PublicApi::inference(Context& context, ApiRoute route) {
   record.first_token_ms = result.first_token_ms;
   record.prompt_tokens = result.usage.prompt_tokens + result.usage.cached_tokens;
   record.generated_tokens = result.usage.generated_tokens;
-  context.model = (*model)->name;
+  context.model = job.model->name;
   context.replica = result.replica;
   context.end = result.end;
   record.resumes = result.resumes;
   // Of an answer that never came to its end the engine has not said how long the prompt was.
   const bool worked = result.usage.generated_tokens > 0 || record.prompt_tokens > 0;
-  const std::int64_t prompt_tokens = record.prompt_tokens > 0 || !worked ? record.prompt_tokens : prompt_estimate;
-  (*ticket)->used(prompt_tokens + record.generated_tokens);
-  state_.usage.add({context.caller.key_id, std::move(user), context.model},
+  const std::int64_t prompt_tokens = record.prompt_tokens > 0 || !worked ? record.prompt_tokens : job.prompt_estimate;
+  job.ticket->used(prompt_tokens + record.generated_tokens);
+  state_.usage.add({context.caller.key_id, std::move(job.user), context.model, std::move(job.team)},
                    {.requests = 1, .prompt_tokens = prompt_tokens, .generated_tokens = record.generated_tokens}, unix_ms());
 }
 

@@ -300,6 +300,17 @@ TEST_F(RelayTest, WhereOneLinkIsFullAnotherReplicaIsTaken) {
   EXPECT_EQ(wide.active, 8);
 }
 
+TEST_F(RelayTest, OllamaLoadsOnlyAModelThatThereIs) {
+  cluster.add_agent("n1");
+  cluster.publish(4);
+  for (const char* path : {"/api/chat", "/api/generate"}) {
+    EXPECT_EQ(cluster.request("POST", path, R"({"model":"m"})").json()["done_reason"], "load") << path;
+    const Answer unknown = cluster.request("POST", path, R"({"model":"nope"})");
+    EXPECT_EQ(unknown.status, 404) << path;
+    EXPECT_TRUE(unknown.json()["error"].is_string()) << unknown.body;
+  }
+}
+
 TEST_F(RelayTest, AModelThatIsLoadingTellsWholeRequestsHowFarItIsAndWhenToComeBack) {
   cluster.add_agent("n1");
   RouteTable loading = cluster.table(4);
