@@ -2,7 +2,9 @@
 #pragma once
 #include <ranges>
 #include <set>
+#include <span>
 
+#include "core/footprint.hpp"
 #include "core/reconcile.hpp"
 
 namespace aiv::reconcile {
@@ -37,8 +39,12 @@ using Refused = std::set<std::pair<std::string, std::string>>;
 using StrayNodes = std::map<std::string, std::set<std::string>>;
 [[nodiscard]] StrayNodes stray_nodes(const ControllerState& state);
 // Nodes where the deployment may not be placed now although they are fine.
-[[nodiscard]] std::set<std::string> excluded_nodes(const ControllerState& state, const std::string& deployment,
-                                                   const StrayNodes& strays, std::int64_t now_ms);
+[[nodiscard]] std::set<std::string> excluded_nodes(const ControllerState& state,
+                                                   const std::string& deployment, const StrayNodes& strays,
+                                                   std::int64_t now_ms);
+// Whether an operator lets the deployment onto the node. What runs there already stays (like a wait after a
+// failure, this is for new replicas).
+[[nodiscard]] bool admits(const NodeRecord& node, const Deployment& deployment);
 // Replicas of the deployment that stay where they are: neither going nor about to.
 [[nodiscard]] int settled_of(const ControllerState& state, const std::string& deployment);
 // Its failures on nodes.
@@ -48,6 +54,11 @@ using StrayNodes = std::map<std::string, std::set<std::string>>;
   while (to != state.backoff.end() && to->first.first == deployment) ++to;
   return std::ranges::subrange(from, to);
 }
+// The exact spec of one replica whose layers lie on `devices` about as `parts` says (bytes, one per device),
+// shifted until each device takes no more than its room (overhead included). kRefused: where it does not fit.
+[[nodiscard]] Result<ReplicaSpec> spec_within(const Deployment& deployment, const ModelRecord& model,
+                                              const Variant& variant, std::span<const Device* const> devices,
+                                              std::span<const Bytes> parts, std::span<const Bytes> rooms);
 [[nodiscard]] NodePlanState plan_state(const ControllerState& state, const NodeRecord& node);
 void plan_round(Work& work);
 // What would be planned if `state` were so.
