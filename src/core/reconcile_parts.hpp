@@ -2,9 +2,7 @@
 #pragma once
 #include <ranges>
 #include <set>
-#include <span>
 
-#include "core/footprint.hpp"
 #include "core/reconcile.hpp"
 
 namespace aiv::reconcile {
@@ -54,11 +52,6 @@ using StrayNodes = std::map<std::string, std::set<std::string>>;
   while (to != state.backoff.end() && to->first.first == deployment) ++to;
   return std::ranges::subrange(from, to);
 }
-// The exact spec of one replica whose layers lie on `devices` about as `parts` says (bytes, one per device),
-// shifted until each device takes no more than its room (overhead included). kRefused: where it does not fit.
-[[nodiscard]] Result<ReplicaSpec> spec_within(const Deployment& deployment, const ModelRecord& model,
-                                              const Variant& variant, std::span<const Device* const> devices,
-                                              std::span<const Bytes> parts, std::span<const Bytes> rooms);
 [[nodiscard]] NodePlanState plan_state(const ControllerState& state, const NodeRecord& node);
 void plan_round(Work& work);
 // What would be planned if `state` were so.

@@ -14,8 +14,6 @@ namespace aiv {
 namespace reconcile {
 namespace {
 
-__extension__ using Int128 = __int128;  // bytes times layers
-
 constexpr double kUnknownBandwidth = 100e9;  // an old card's; only ranks places, never decides about fit
 
 bool holds_memory(ReplicaState state) {
@@ -220,65 +218,6 @@ bool admits(const NodeRecord& node, const Deployment& deployment) {
   return labelled && std::ranges::all_of(node.taints, [&](const std::string& taint) {
            return deployment.tolerates.contains(taint);
          });
-}
-
-namespace {
-
-// Layers of each device in proportion to `rooms`: largest remainders, at least one each.
-std::vector<std::int64_t> layer_shares(std::span<const Bytes> rooms, std::int64_t layers) {
-  Bytes total = 0;
-  for (const Bytes room : rooms) total += room;
-  std::vector<std::int64_t> shares;
-  std::int64_t given = 0;
-  for (const Bytes room : rooms) {
-    const auto exact = static_cast<Int128>(room) * layers / std::max<Bytes>(total, 1);
-    shares.push_back(std::max<std::int64_t>(1, static_cast<std::int64_t>(exact)));
-    given += shares.back();
-  }
-  for (std::size_t i = 0; given < layers; i = (i + 1) % shares.size(), ++given) ++shares[i];
-  while (given > layers) {
-    auto largest = std::ranges::max_element(shares);
-    if (*largest <= 1) break;
-    --*largest;
-    --given;
-  }
-  return shares;
-}
-
-}  // namespace
-
-Result<ReplicaSpec> spec_within(const Deployment& deployment, const ModelRecord& model,
-                                const Variant& variant, std::span<const Device* const> devices,
-                                std::span<const Bytes> parts, std::span<const Bytes> rooms) {
-  const std::int64_t layers =
-      model.facts ? model.facts->n_layers + 1 : static_cast<std::int64_t>(devices.size());
-  std::vector<std::int64_t> shares = layer_shares(parts, layers);
-  // Parts are cut by bytes, the engine cuts by layers, whose last holds the output: move layers until it
-  // fits.
-  for (std::int64_t tries = 0;; ++tries) {
-    auto spec = make_spec(deployment, model, variant, devices, shares);
-    if (!spec) return spec;
-    std::size_t from = 0;
-    while (from < devices.size() && spec->devices[from].total() <= rooms[from]) ++from;
-    if (from == devices.size()) return spec;
-    std::size_t to = from;
-    Bytes most = 0;
-    for (std::size_t i = 0; i < devices.size(); ++i) {
-      const Bytes room = rooms[i] - spec->devices[i].total();
-      if (i != from && room > most) {
-        most = room;
-        to = i;
-      }
-    }
-    if (to == from || shares[from] <= 1 || tries >= layers) {
-      return fail(ErrorCode::kRefused,
-                  "needs " + format_bytes(spec->devices[from].total()) + " on " + devices[from]->id +
-                      ", which has " + format_bytes(std::max<Bytes>(0, rooms[from])) + " left",
-                  devices[from]->id);
-    }
-    --shares[from];
-    ++shares[to];
-  }
 }
 
 namespace {

@@ -5,6 +5,7 @@
 
 #include "base/units.hpp"
 #include "core/eviction.hpp"
+#include "core/footprint.hpp"
 #include "core/placement.hpp"
 #include "core/reconcile_parts.hpp"
 
