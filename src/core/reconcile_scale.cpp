@@ -1,7 +1,6 @@
 // Step 6 of core/reconcile.hpp: how many replicas are wanted, and room for one that is waited for.
 #include <algorithm>
 #include <bit>
-#include <functional>
 
 #include "base/units.hpp"
 #include "core/eviction.hpp"
@@ -106,7 +105,11 @@ std::vector<std::vector<const Device*>> device_sets(const NodeRecord& node, cons
   }
   std::vector<std::vector<const Device*>> out;
   if (usable.size() > kAllSetsMax) {
-    std::ranges::stable_sort(usable, std::greater{}, [](const Device* device) { return budget_of(*device); });
+    std::ranges::sort(usable, [](const Device* a, const Device* b) {
+      const Bytes x = budget_of(*a);
+      const Bytes y = budget_of(*b);
+      return x != y ? x > y : a->id < b->id;
+    });
     for (std::size_t count = 2; count <= std::min<std::size_t>(usable.size(), kMaxParts); ++count) {
       out.emplace_back(usable.begin(), usable.begin() + static_cast<std::ptrdiff_t>(count));
     }
