@@ -18,6 +18,7 @@ void add_ls_command(CLI::App& app, int& exit_code);
 void add_show_command(CLI::App& app, int& exit_code);
 void add_chat_command(CLI::App& app, int& exit_code);
 void add_key_command(CLI::App& app, int& exit_code);
+void add_team_command(CLI::App& app, int& exit_code);
 void add_usage_command(CLI::App& app, int& exit_code);
 void add_token_command(CLI::App& app, int& exit_code);
 void add_events_command(CLI::App& app, int& exit_code);

@@ -99,6 +99,7 @@ int run(int argc, char** argv) {
   add_show_command(app, exit_code);
   add_chat_command(app, exit_code);
   add_key_command(app, exit_code);
+  add_team_command(app, exit_code);
   add_usage_command(app, exit_code);
   add_token_command(app, exit_code);
   add_gpu_command(app, exit_code);

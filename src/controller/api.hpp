@@ -74,6 +74,11 @@ inline constexpr std::size_t kApiBodyBytesMax = 1024 * 1024;
 [[nodiscard]] ApiReply reply_error(const Error& error, std::string_view code = {}, std::string_view try_this = {});
 // The body of a request, which must be a JSON object.
 [[nodiscard]] Result<Json> read_object(const std::string& body);
+// What a request wants limits to be: those that it leaves out stay as in `present`, an unknown one is refused by name.
+[[nodiscard]] KeyLimits key_limits_asked(JsonReader& reader, const std::string& key, const KeyLimits& present);
+// Adds to `txn` that a key joins this team, which is made with `limits` if it is new; kConflict if it has others. A team
+// that is deleted at the same moment makes the transaction fail.
+[[nodiscard]] Result<> join_team(const Cluster& cluster, const std::string& team, const KeyLimits& limits, bool limits_given, Txn& txn);
 // What a change that shows no object answers: {KEY: value, "revision"}, or why it was not stored.
 [[nodiscard]] ApiReply reply_changed(const char* key, const std::string& value, const Result<std::int64_t>& revision);
 [[nodiscard]] ApiReply reply_list(const ApiContext& context, Json items);
@@ -86,6 +91,8 @@ Json view_model(const Cluster& cluster, const ModelRecord& model);
 Json view_deployment(const Cluster& cluster, const Deployment& deployment);
 Json view_replica(const Cluster& cluster, const Placement& placement);
 Json view_key(const Cluster& cluster, const KeyRecord& key);
+// Of a team with a record, or one that only keys name.
+Json view_team(const Cluster& cluster, const std::string& name);
 Json view_token(const Cluster& cluster, const TokenRecord& token);
 Json view_event(const EventEntry& event);
 
@@ -115,6 +122,11 @@ net::Task<ApiReply> get_key(ApiContext&, ApiRequest);
 net::Task<ApiReply> post_key(ApiContext&, ApiRequest);
 net::Task<ApiReply> patch_key(ApiContext&, ApiRequest);
 net::Task<ApiReply> delete_key(ApiContext&, ApiRequest);
+net::Task<ApiReply> list_teams(ApiContext&, ApiRequest);
+net::Task<ApiReply> get_team(ApiContext&, ApiRequest);
+net::Task<ApiReply> post_team(ApiContext&, ApiRequest);
+net::Task<ApiReply> patch_team(ApiContext&, ApiRequest);
+net::Task<ApiReply> delete_team(ApiContext&, ApiRequest);
 net::Task<ApiReply> list_tokens(ApiContext&, ApiRequest);
 net::Task<ApiReply> get_token(ApiContext&, ApiRequest);
 net::Task<ApiReply> post_token(ApiContext&, ApiRequest);
@@ -134,11 +146,11 @@ net::Task<ApiReply> get_openapi(ApiContext&, ApiRequest);
 net::Task<Result<ModelRecord>> ensure_model(ApiContext& context, std::string wanted, std::string name,
                                             std::string actor, bool dry_run);
 
-// A new key with its record in the store; the text is given out once.
+// A new key with its record in the store, and what join_team() made of its team; the text is given out once.
 struct NewKey {
   KeyRecord record;
   std::string text;
 };
-net::Task<Result<NewKey>> create_key(ApiContext& context, RouteKey wanted, std::string actor);
+net::Task<Result<NewKey>> create_key(ApiContext& context, RouteKey wanted, std::string actor, Txn team);
 
 }  // namespace aiv::controller

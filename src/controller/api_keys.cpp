@@ -1,5 +1,6 @@
 // API keys.
 #include <algorithm>
+#include <iterator>
 
 #include "base/hash.hpp"
 #include "base/units.hpp"
@@ -42,7 +43,7 @@ Cluster::Change key_change(const KeyRecord& record, std::string actor, std::stri
 
 }  // namespace
 
-net::Task<Result<NewKey>> create_key(ApiContext& context, RouteKey wanted, std::string actor) {
+net::Task<Result<NewKey>> create_key(ApiContext& context, RouteKey wanted, std::string actor, Txn team) {
   const ApiKey key{random_base62(kKeyIdCharacters), random_base62(kKeySecretCharacters)};
   NewKey made;
   made.text = format_api_key(key);
@@ -52,6 +53,8 @@ net::Task<Result<NewKey>> create_key(ApiContext& context, RouteKey wanted, std::
   made.record.created_ms = Cluster::now().unix_ms;
   Cluster::Change change = key_change(made.record, std::move(actor), "key.created");
   change.txn.compares.push_back(Compare::absent(kKeyPrefix + key.id));
+  std::ranges::move(team.compares, std::back_inserter(change.txn.compares));
+  std::ranges::move(team.ops, std::back_inserter(change.txn.ops));
   auto stored = co_await context.cluster.change(std::move(change));
   if (!stored) co_return std::unexpected(stored.error());
   co_return made;
@@ -88,20 +91,24 @@ net::Task<ApiReply> post_key(ApiContext& context, ApiRequest request) {
     wanted.models.push_back(model.get<std::string>());
   }
   const std::int64_t ttl_s = reader.integer_or("expires_in_s", 0, 0, 10LL * 365 * 86'400);
-  wanted.limits = wire::key_limits_of(reader, "limits");
+  wanted.limits = key_limits_asked(reader, "limits", {});
   wanted.team = reader.string_or("team", "", 128);
-  wanted.team_limits = wire::key_limits_of(reader, "team_limits");
-  if (wanted.team.empty() && wanted.team_limits != KeyLimits{}) reader.fail_at("team_limits", "needs a team");
+  const KeyLimits team_limits = key_limits_asked(reader, "team_limits", {});
+  if (wanted.team.empty() && team_limits != KeyLimits{}) reader.fail_at("team_limits", "needs a team");
   reader.refuse_unknown();
   if (!reader.ok()) co_return reply_error(reader.error());
   if (auto sound = check_name(wanted.name); !sound) {
     co_return reply_error({ErrorCode::kInvalidArgument, sound.error().reason, "name"});
   }
-  if (auto sound = wanted.team.empty() ? Result<>{} : check_name(wanted.team); !sound) {
-    co_return reply_error({ErrorCode::kInvalidArgument, sound.error().reason, "team"});
+  Txn team;
+  if (!wanted.team.empty()) {
+    const bool limits_given = team_limits != KeyLimits{};
+    if (auto joined = join_team(context.cluster, wanted.team, team_limits, limits_given, team); !joined) {
+      co_return reply_error(joined.error(), {}, "aiv team set NAME --rpm N");
+    }
   }
   if (ttl_s > 0) wanted.expires_at_ms = Cluster::now().unix_ms + ttl_s * 1000;
-  auto made = co_await create_key(context, std::move(wanted), request.actor);
+  auto made = co_await create_key(context, std::move(wanted), request.actor, std::move(team));
   if (!made) co_return reply_error(made.error());
   Json body = view_key(context.cluster, made->record);
   body["key"] = made->text;  // this once
@@ -116,18 +123,29 @@ net::Task<ApiReply> patch_key(ApiContext& context, ApiRequest request) {
   JsonReader reader(*json, "");
   const bool has_disabled = reader.has("disabled");
   const bool disabled = reader.boolean_or("disabled", false);
-  const bool has_limits = reader.has("limits");
-  const KeyLimits limits = wire::key_limits_of(reader, "limits");
+  const bool has_team = reader.has("team");
+  const std::string team = reader.string_or("team", "", 128);
+  const auto found = cluster.keys().find(id);
+  const KeyLimits limits = key_limits_asked(reader, "limits", found == cluster.keys().end() ? KeyLimits{} : found->second.key.limits);
   reader.refuse_unknown();
   if (!reader.ok()) co_return reply_error(reader.error());
-  const auto found = cluster.keys().find(id);
   if (found == cluster.keys().end()) co_return no_key(id);
   KeyRecord record = found->second;
+  Txn joining;
+  if (has_team && team != record.key.team) {
+    if (!team.empty()) {
+      if (auto joined = join_team(cluster, team, {}, false, joining); !joined) co_return reply_error(joined.error());
+    }
+    record.key.team = team;
+    record.key.team_limits = {};
+  }
   if (has_disabled && disabled && is_last_admin(cluster, id)) co_return last_admin();
   if (has_disabled) record.key.disabled = disabled;
-  if (has_limits) record.key.limits = limits;
+  record.key.limits = limits;
   Cluster::Change change = key_change(record, request.actor, disabled ? "key.disabled" : "key.changed");
   change.txn.compares.push_back(Compare::mod_rev_is(kKeyPrefix + id, cluster.revision_of(kKeyPrefix + id)));
+  std::ranges::move(joining.compares, std::back_inserter(change.txn.compares));
+  std::ranges::move(joining.ops, std::back_inserter(change.txn.ops));
   auto stored = co_await cluster.change(std::move(change));
   if (!stored) co_return reply_error(stored.error());
   co_return ApiReply{200, view_key(cluster, record)};

@@ -232,9 +232,20 @@ Json view_key(const Cluster& cluster, const KeyRecord& record) {
   json["disabled"] = record.key.disabled;
   json["limits"] = wire::to_json(record.key.limits);
   json["team"] = record.key.team;
-  json["team_limits"] = wire::to_json(record.key.team_limits);
+  json["team_limits"] = wire::to_json(record.key.team.empty() ? KeyLimits{} : cluster.team_limits(record.key.team));
   json["created_at"] = time_or_empty(record.created_ms);
   json["revision"] = cluster.revision_of(kKeyPrefix + record.key.id);
+  return json;
+}
+
+Json view_team(const Cluster& cluster, const std::string& name) {
+  Json json;
+  const auto record = cluster.teams().find(name);
+  json["name"] = name;
+  json["limits"] = wire::to_json(cluster.team_limits(name));
+  json["keys"] = std::ranges::count_if(cluster.keys(), [&](const auto& entry) { return entry.second.key.team == name; });
+  json["created_at"] = time_or_empty(record == cluster.teams().end() ? 0 : record->second.created_ms);
+  json["revision"] = cluster.revision_of(kTeamPrefix + name);
   return json;
 }
 

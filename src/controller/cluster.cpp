@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "base/units.hpp"
 #include "controller/audit.hpp"
+#include "core/quota.hpp"
 #include "wire/model_file.hpp"
 
 namespace aiv::controller {
@@ -125,8 +126,38 @@ net::Task<Result<>> Cluster::take_leadership() {
   co_return Result<>{};
 }
 
-void Cluster::read_keys(const RangeResult& rows, std::vector<Event>& events) {
+KeyLimits Cluster::team_limits(const std::string& team) const {
+  if (const auto found = teams_.find(team); found != teams_.end()) return found->second.limits;
+  KeyLimits limits;
+  for (const auto& [id, record] : keys_) {
+    if (record.key.team == team) limits = smaller_limits(limits, record.key.team_limits);
+  }
+  return limits;
+}
+
+event::KeysPut Cluster::keys_put() const {
   event::KeysPut put;
+  for (const auto& [id, record] : keys_) {
+    put.keys.push_back(record.key);
+    RouteKey& key = put.keys.back();
+    if (const auto team = teams_.find(key.team); team != teams_.end()) key.team_limits = team->second.limits;
+  }
+  return put;
+}
+
+void Cluster::read_teams(const RangeResult& rows) {
+  for (const KeyValue& kv : rows.kvs) {
+    auto record = team_from_text(kv.value);
+    if (!record) {
+      refused_.push_back(kv.key + ": " + record.error().message());
+      continue;
+    }
+    revisions_[kv.key] = kv.mod_rev;
+    teams_[record->name] = *std::move(record);
+  }
+}
+
+void Cluster::read_keys(const RangeResult& rows) {
   for (const KeyValue& kv : rows.kvs) {
     auto record = key_from_text(kv.value);
     if (!record) {
@@ -134,14 +165,11 @@ void Cluster::read_keys(const RangeResult& rows, std::vector<Event>& events) {
       continue;
     }
     revisions_[kv.key] = kv.mod_rev;
-    put.keys.push_back(record->key);
     keys_[record->key.id] = *std::move(record);
   }
-  events.emplace_back(std::move(put));
 }
 
 net::Task<> Cluster::read_state() {
-  std::vector<Event> events;
   const RangeResult models = co_await read_prefix(kModelPrefix);
   for (const KeyValue& kv : models.kvs) {
     auto model = model_from_text(kv.value);
@@ -216,11 +244,13 @@ net::Task<> Cluster::read_state() {
     }
     denied_[entry->node] = *entry;
   }
+  const RangeResult teams = co_await read_prefix(kTeamPrefix);
+  read_teams(teams);
   const RangeResult keys = co_await read_prefix(kKeyPrefix);
-  read_keys(keys, events);
+  read_keys(keys);
   co_await read_audit_head();
   revision_ = std::max(revision_, keys.rev);
-  for (const Event& event : events) take(event);
+  take(keys_put());
   publish_denied();
 }
 
@@ -410,10 +440,9 @@ void Cluster::follow_change(const Txn& txn) {
   follow(tokens_, txn, kTokenPrefix, token_from_text);
   follow(node_settings_, txn, kNodePrefix, node_from_text);
   if (follow(denied_, txn, kDeniedPrefix, denied_from_text)) publish_denied();
-  if (!follow(keys_, txn, kKeyPrefix, key_from_text)) return;
-  event::KeysPut put;
-  for (const auto& [id, record] : keys_) put.keys.push_back(record.key);
-  take(put);
+  const bool teams = follow(teams_, txn, kTeamPrefix, team_from_text);
+  const bool keys = follow(keys_, txn, kKeyPrefix, key_from_text);
+  if (teams || keys) take(keys_put());
 }
 
 void Cluster::publish_denied() {

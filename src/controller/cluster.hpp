@@ -69,6 +69,9 @@ class Cluster {
   [[nodiscard]] std::int64_t revision() const { return revision_; }
   [[nodiscard]] std::int64_t revision_of(const std::string& key) const;
   [[nodiscard]] const std::map<std::string, KeyRecord>& keys() const { return keys_; }
+  [[nodiscard]] const std::map<std::string, TeamRecord>& teams() const { return teams_; }
+  // Of a team as a whole: as its record says, or, where there is none, the smallest that its keys state.
+  [[nodiscard]] KeyLimits team_limits(const std::string& team) const;
   [[nodiscard]] const std::map<std::string, TokenRecord>& tokens() const { return tokens_; }
   // What was said when a node of this name was removed, or nullptr.
   [[nodiscard]] const DeniedNode* denied(const std::string& node) const;
@@ -109,7 +112,10 @@ class Cluster {
   std::string add_audit_record(Change& change) const;
   void fenced(const std::string& reason);
   net::Task<RangeResult> read_prefix(std::string prefix);
-  void read_keys(const RangeResult& rows, std::vector<Event>& events);
+  void read_keys(const RangeResult& rows);
+  void read_teams(const RangeResult& rows);
+  // The keys as gateways get them: each with its team's limits.
+  [[nodiscard]] event::KeysPut keys_put() const;
 
   net::Executor executor_;
   std::shared_ptr<Store> store_;
@@ -117,6 +123,7 @@ class Cluster {
   ControllerState state_;
   EventLog events_;
   std::map<std::string, KeyRecord> keys_;
+  std::map<std::string, TeamRecord> teams_;
   std::map<std::string, TokenRecord> tokens_;
   std::map<std::string, DeniedNode> denied_;
   std::map<std::string, NodeSettings> node_settings_;

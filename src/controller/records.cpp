@@ -193,6 +193,25 @@ Result<KeyRecord> key_from_text(const std::string& text) {
   return finished(reader, std::move(record));
 }
 
+std::string team_to_text(const TeamRecord& team) {
+  Json json;
+  json["name"] = team.name;
+  json["limits"] = wire::to_json(team.limits);
+  json["created_ms"] = team.created_ms;
+  return dump_json(json);
+}
+
+Result<TeamRecord> team_from_text(const std::string& text) {
+  auto json = parse_json(text);
+  if (!json) return std::unexpected(json.error());
+  JsonReader reader(*json, "team");
+  TeamRecord team;
+  team.name = reader.string("name", 128);
+  team.limits = wire::key_limits_of(reader, "limits");
+  team.created_ms = reader.integer_or("created_ms", 0, 0, kNumberMax);
+  return finished(reader, std::move(team));
+}
+
 std::map<std::string, std::string> read_labels(JsonReader& reader, std::string_view key) {
   constexpr std::size_t kLabelsMax = 32;
   constexpr std::size_t kLabelBytesMax = 64;

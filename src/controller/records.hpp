@@ -4,6 +4,7 @@
 //   /aiv/leader            {"holder","epoch","seq"}
 //   /aiv/epoch             the number; written by a takeover alone and compared by every other write (fencing)
 //   /aiv/models/ID         /aiv/deployments/NAME   /aiv/placements/REPLICA   /aiv/keys/ID
+//   /aiv/teams/NAME        a team of keys and its limits
 //   /aiv/nodes/ID          what an admin set for a node, and with which key it joined
 //   /aiv/tokens/ID         join tokens, by the hash of their secret
 //   /aiv/denied/NODE       a node that was removed: {"node","issued_before_s"}
@@ -25,6 +26,7 @@ inline constexpr const char* kModelPrefix = "/aiv/models/";
 inline constexpr const char* kDeploymentPrefix = "/aiv/deployments/";
 inline constexpr const char* kPlacementPrefix = "/aiv/placements/";
 inline constexpr const char* kKeyPrefix = "/aiv/keys/";
+inline constexpr const char* kTeamPrefix = "/aiv/teams/";
 inline constexpr const char* kNodePrefix = "/aiv/nodes/";
 inline constexpr const char* kTokenPrefix = "/aiv/tokens/";
 inline constexpr const char* kDeniedPrefix = "/aiv/denied/";
@@ -56,6 +58,14 @@ struct KeyRecord {
   std::int64_t created_ms = 0;
 };
 
+// Keys name the team that they belong to. What a key of an older version says of its team's limits (RouteKey::team_limits)
+// counts only where the team has no record of its own.
+struct TeamRecord {
+  std::string name;
+  KeyLimits limits;
+  std::int64_t created_ms = 0;
+};
+
 std::string model_to_text(const ModelRecord& model);
 // Without what is read from the file (facts); `fake` is filled in.
 Result<ModelRecord> model_from_text(const std::string& text);
@@ -65,6 +75,8 @@ std::string placement_to_text(const Placement& placement);
 Result<Placement> placement_from_text(const std::string& text);
 std::string key_to_text(const KeyRecord& key);
 Result<KeyRecord> key_from_text(const std::string& text);
+std::string team_to_text(const TeamRecord& team);
+Result<TeamRecord> team_from_text(const std::string& text);
 std::string node_to_text(const NodeSettings& node);
 Result<NodeSettings> node_from_text(const std::string& text);
 std::string token_to_text(const TokenRecord& token);

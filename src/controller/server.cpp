@@ -109,7 +109,8 @@ class Server {
     RouteKey wanted;
     wanted.name = "first-admin";
     wanted.role = Role::kAdmin;
-    auto made = co_await create_key(api_context_, std::move(wanted), "controller");
+    Txn no_team;
+    auto made = co_await create_key(api_context_, std::move(wanted), "controller", std::move(no_team));
     if (!made) {
       log_error("key.admin_not_created", {{"reason", made.error().message()}});
       co_return;

@@ -95,13 +95,23 @@ withCluster('Limits', { gpus: 'GTX 1080:8GiB' }, (test) => {
     await assertLimited(await post(cluster, key, chat('#fake tokens=60', { max_tokens: 60 })), /tokens per day/);
   });
 
-  test('a team shares its limits', async (cluster) => {
-    const a = await makeKey(cluster, 'a', '--team', 'robots', '--team-rpm', '2');
+  test('a team shares its limits, which can be changed, and its use is told apart', async (cluster) => {
+    assert.equal((await cluster.cli('team', 'create', 'robots', '--rpm', '2')).code, 0);
+    const a = await makeKey(cluster, 'a', '--team', 'robots');
     const b = await makeKey(cluster, 'b', '--team', 'robots', '--team-rpm', '2');
     assert.equal((await post(cluster, a.key, chat('#fake tokens=1'))).status, 200);
     assert.equal((await post(cluster, b.key, chat('#fake tokens=1'))).status, 200);
     await assertLimited(await post(cluster, a.key, chat('#fake tokens=1')), /the team 'robots'/);
     await assertLimited(await post(cluster, b.key, chat('#fake tokens=1')), /the team 'robots'/);
+    assert.equal((await cluster.cli('team', 'set', 'robots', '--rpm', '600', '--tpd', '100000')).code, 0);
+    await waitFor('the raised limit holds', async () => (await post(cluster, b.key, chat('#fake tokens=1'))).status === 200);
+    assert.equal((await cluster.cli('team', 'rm', 'robots')).code, 1); // it has keys
+    assert.equal((await cluster.cli('key', 'set', b.id, '--team', '')).code, 0);
+    assert.deepEqual((await cluster.api('teams')).items.map((t) => [t.name, t.keys, t.limits.requests_per_min]), [['robots', 1, 600]]);
+    const sums = async () => (await cluster.api('usage?by=team')).items.find((row) => row.team === 'robots');
+    const counted = await waitFor('its requests are counted', async () => ((await sums())?.requests >= 3 ? sums() : null));
+    assert.equal(counted.generated_tokens, counted.requests);
+    assert.match((await cluster.cli('usage', '--by', 'team')).stdout, /TEAM.*\n(.*\n)*.*robots +3/);
   });
 
   test('a key that expires stops working; one for other models does not see this one', async (cluster) => {

@@ -97,6 +97,13 @@ class Rig {
     return {exchange->answer.status, json ? *json : Json()};
   }
 
+  // Straight to the state, past the API.
+  void apply(controller::Cluster::Change change) {
+    bool done = false;
+    net::spawn(context.get_executor(), store(std::move(change), &done), "change");
+    run_until([&] { return done; });
+  }
+
   // A node with fake devices of these sizes.
   void join(const std::string& node, const std::vector<Bytes>& devices) {
     NodeObserved document;
@@ -122,6 +129,11 @@ class Rig {
   bool loaded = false;
 
  private:
+  net::Task<> store(controller::Cluster::Change change, bool* done) {
+    const auto stored = co_await cluster->change(std::move(change));
+    EXPECT_TRUE(stored);
+    *done = true;
+  }
   net::Task<> load() {
     const auto result = co_await cluster->load();
     EXPECT_TRUE(result);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "api_rig.hpp"
@@ -211,6 +212,86 @@ TEST(Api, AKeyIsShownOnceAndKnownByItsHashAlone) {
   EXPECT_EQ(rig.call("PATCH", path, R"({"disabled":true})").body.at("disabled"), true);
   EXPECT_EQ(rig.call("DELETE", path).status, 200);
   EXPECT_EQ(rig.call("GET", path).status, 404);
+}
+
+// Until gateways are told these limits of a key's team.
+void wait_for_team_limits(Rig& rig, const std::string& id, const KeyLimits& limits) {
+  rig.run_until([&] {
+    const RouteTable* routes = rig.cluster->routes();
+    return routes != nullptr && std::ranges::any_of(routes->keys, [&](const RouteKey& key) { return key.id == id && key.team_limits == limits; });
+  });
+}
+
+TEST(Api, ATeamIsMadeListedChangedAndRemovedAndItsKeysFollow) {
+  Rig rig;
+  const Answer made = rig.call("POST", "/aiv/v1/teams", R"({"name":"robots","limits":{"requests_per_min":5,"tokens_per_day":9}})");
+  ASSERT_EQ(made.status, 201) << made.body.dump();
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/teams", R"({"name":"robots"})").code(), "exists");
+  const Answer key = rig.call("POST", "/aiv/v1/keys", R"({"name":"a","team":"robots"})");
+  ASSERT_EQ(key.status, 201) << key.body.dump();
+  const std::string id = key.body.at("id").get<std::string>();
+  EXPECT_EQ(key.body.at("team_limits").at("requests_per_min"), 5);
+  wait_for_team_limits(rig, id, {.requests_per_min = 5, .tokens_per_day = 9});
+
+  const Answer changed = rig.call("PATCH", "/aiv/v1/teams/robots", R"({"limits":{"requests_per_min":50}})");
+  EXPECT_EQ(changed.body.at("limits").at("requests_per_min"), 50);
+  EXPECT_EQ(changed.body.at("limits").at("tokens_per_day"), 9) << "what is left out stays";
+  wait_for_team_limits(rig, id, {.requests_per_min = 50, .tokens_per_day = 9});
+  EXPECT_EQ(rig.call("PATCH", "/aiv/v1/teams/robots", R"({"limits":{"rpm":1}})").status, 400);
+  EXPECT_EQ(rig.call("PATCH", "/aiv/v1/teams/robots", R"({})").status, 400);
+
+  const Answer listed = rig.call("GET", "/aiv/v1/teams");
+  ASSERT_EQ(listed.body.at("items").size(), 1U);
+  EXPECT_EQ(listed.body.at("items")[0].at("keys"), 1);
+  EXPECT_EQ(rig.call("DELETE", "/aiv/v1/teams/robots").code(), "in_use");
+  EXPECT_EQ(rig.call("PATCH", "/aiv/v1/keys/" + id, R"({"team":""})").body.at("team"), "");
+  wait_for_team_limits(rig, id, {});
+  EXPECT_EQ(rig.call("DELETE", "/aiv/v1/teams/robots").status, 200);
+  EXPECT_EQ(rig.call("GET", "/aiv/v1/teams/robots").status, 404);
+  EXPECT_EQ(rig.call("PATCH", "/aiv/v1/teams/robots", R"({"limits":{"concurrency":1}})").status, 404);
+}
+
+TEST(Api, TheFirstKeyMakesItsTeamAndALaterOneCannotChangeIt) {
+  Rig rig;
+  const Answer first = rig.call("POST", "/aiv/v1/keys", R"({"name":"a","team":"lab/3","team_limits":{"concurrency":2}})");
+  ASSERT_EQ(first.status, 201) << first.body.dump();
+  EXPECT_EQ(rig.call("GET", "/aiv/v1/teams/lab/3").body.at("limits").at("concurrency"), 2);
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/keys", R"({"name":"b","team":"lab/3","team_limits":{"concurrency":2}})").status, 201);
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/keys", R"({"name":"c","team":"lab/3","team_limits":{"concurrency":9}})").status, 409);
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/keys", R"({"name":"d","team":"../x"})").status, 400);
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/keys", R"({"name":"e","limits":{"rpm":1}})").status, 400);
+  const std::string id = first.body.at("id").get<std::string>();
+  const Answer limited = rig.call("PATCH", "/aiv/v1/keys/" + id, R"({"limits":{"requests_per_min":3}})");
+  EXPECT_EQ(limited.body.at("limits").at("requests_per_min"), 3);
+  const Answer moved = rig.call("PATCH", "/aiv/v1/keys/" + id, R"({"team":"new"})");
+  EXPECT_EQ(moved.body.at("team"), "new");
+  EXPECT_EQ(moved.body.at("limits").at("requests_per_min"), 3) << "a change of team leaves the limits";
+  EXPECT_EQ(rig.call("GET", "/aiv/v1/teams/new").body.at("keys"), 1);
+  EXPECT_EQ(rig.call("GET", "/aiv/v1/teams/lab/3").body.at("keys"), 1);
+}
+
+TEST(Api, TeamsOfAnOlderStateGoOnAndOneThatAKeyJoinsCannotVanish) {
+  Rig rig;
+  RouteKey old;
+  old.id = "0123456789";
+  old.secret_sha256 = std::string(64, '0');
+  old.name = "old";
+  old.team = "veterans";
+  old.team_limits.concurrency = 4;
+  Cluster::Change change;
+  change.txn.ops.push_back(Op::put(std::string(kKeyPrefix) + old.id, key_to_text({old, 1})));
+  rig.apply(std::move(change));
+  EXPECT_EQ(rig.call("GET", "/aiv/v1/teams/veterans").body.at("limits").at("concurrency"), 4);
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/keys", R"({"name":"new","team":"veterans"})").status, 201);
+  wait_for_team_limits(rig, old.id, {.concurrency = 4});
+  // What is raised holds, whatever the old key says.
+  EXPECT_EQ(rig.call("PATCH", "/aiv/v1/teams/veterans", R"({"limits":{"concurrency":8}})").status, 200);
+  wait_for_team_limits(rig, old.id, {.concurrency = 8});
+  // A deletion that was begun before a key joined.
+  ASSERT_EQ(rig.call("POST", "/aiv/v1/teams", R"({"name":"brief","limits":{"concurrency":1}})").status, 201);
+  const std::int64_t seen = rig.cluster->revision_of("/aiv/teams/brief");
+  EXPECT_EQ(rig.call("POST", "/aiv/v1/keys", R"({"name":"x","team":"brief"})").status, 201);
+  EXPECT_NE(rig.cluster->revision_of("/aiv/teams/brief"), seen);
 }
 
 TEST(Api, TheLastAdminKeyCanNeitherBeDeletedNorDisabled) {
