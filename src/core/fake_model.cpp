@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/units.hpp"
+#include "core/cluster.hpp"
 
 namespace aiv {
 namespace {
@@ -75,6 +76,7 @@ Result<> apply_figure(FakeModel& m, std::string_view key, std::string_view value
   if (key == "first_ms") return store(m.first_ms, read_number(value, kHourMs));
   if (key == "prefill_ms") return store(m.prefill_ms, read_number(value, kHourMs));
   if (key == "batch") return store(m.batch, read_number(value, 1));
+  if (key == "read") return store(m.read_bytes, parse_bytes(value));
   if (key == "kind") {
     if (value == "chat")
       m.kind = ModelKind::kChat;
@@ -147,6 +149,13 @@ Result<FakeModel> parse_fake_model(std::string_view path) {
       return fail(ErrorCode::kInvalidArgument, "a fake model has no such setting", std::string(key));
     if (!done) return fail(ErrorCode::kInvalidArgument, done.error().reason, std::string(key));
   }
+  return model;
+}
+
+FakeModel paced_by_card(FakeModel model, std::int64_t bandwidth_bytes_per_s) {
+  if (model.read_bytes <= 0 || bandwidth_bytes_per_s <= 0) return model;
+  model.token_ms = 1000 / replica_speed(static_cast<double>(bandwidth_bytes_per_s), model.read_bytes);
+  if (model.prefill_ms <= 0) model.prefill_ms = model.token_ms / kPromptSpeedup;
   return model;
 }
 

@@ -7,9 +7,10 @@
 //
 //   figures    weights=512MiB  host=0 (token embedding kept on the host)  kv_per_cell=16KiB  compute=64MiB
 //              kind=chat|embedding|rerank  ctx_train=32768
-//   pace       token_ms=2  first_ms=0  prefill_ms=0 (per prompt token)  batch=1 (exponent g: with b busy
-//   slots a
+//   pace       token_ms=2  first_ms=0  prefill_ms=0 (per prompt token)  batch=1 (exponent g: with b busy slots a
 //              token takes token_ms * b^(1-g); 1 = streams do not slow each other)
+//              read=BYTES (of the card's memory, for each token: the card's bandwidth sets the pace instead of
+//              token_ms, so that replicas on unequal cards answer at unequal speeds)
 //   at load    load_ms=50  load_exit=N (exit status N half-way)  hang_load=1  oom=weights|kv|compute
 //              cpu_weights=BYTES  cpu_kv=1 (buffers on the CPU)  splits=N  garbled_log=1
 //   later      die_after_ms=N (exit 134, N ms after ready)  exit_code=134 (of die_at and die_after_ms)
@@ -40,6 +41,7 @@ struct FakeModel {
   double first_ms = 0;    // to the first token
   double prefill_ms = 0;  // per prompt token
   double batch = 1;
+  Bytes read_bytes = 0;  // 0: as fast on every card
 
   std::int64_t load_ms = 50;
   std::optional<int> load_exit;
@@ -63,6 +65,15 @@ inline constexpr std::string_view kFakeModelNames[] = {"fake-small", "fake-embed
 // kInvalidArgument names the key at fault. Any name of [A-Za-z0-9._-] is allowed; "fake-embed" is of kind
 // embedding unless `kind` says otherwise. The prefix "fake:" may be missing.
 Result<FakeModel> parse_fake_model(std::string_view path);
+
+// The model as a card of this bandwidth (bytes/s; the slowest of several) plays it: a token takes what replica_speed()
+// (core/cluster.hpp) says of `read`, a token of the prompt kPromptSpeedup times less unless prefill_ms is given. Unchanged
+// without `read` or with an unknown bandwidth (0).
+inline constexpr double kPromptSpeedup = 15;  // assumed, as the simulator does
+[[nodiscard]] FakeModel paced_by_card(FakeModel model, std::int64_t bandwidth_bytes_per_s);
+
+// Environment variable in which an agent tells the fake engine its card's bandwidth, bytes/s.
+inline constexpr std::string_view kFakeBandwidthVariable = "AIV_FAKE_BANDWIDTH";
 
 // What a replica with `ctx` cells puts on each of `device_count` devices: everything is divided evenly, what
 // is left over goes to the first. device_id and overhead are left empty. No devices: no entries.

@@ -3,12 +3,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 
 #include "base/file.hpp"
 #include "base/hash.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "core/fake_model.hpp"
 #include "node/gpu_nvml.hpp"
 #include "node/gpu_sysfs.hpp"
 #include "node/software_gpu.hpp"
@@ -70,11 +72,14 @@ class FakeDevices : public DeviceSource {
   }
   Result<EngineView> view(const std::vector<std::string>& ids) override {
     EngineView view;
+    std::int64_t slowest = std::numeric_limits<std::int64_t>::max();
     for (const std::string& id : ids) {
-      if (std::ranges::none_of(devices_, [&](const Device& d) { return d.id == id; }))
-        return fail(ErrorCode::kNotFound, "this node has no such device", id);
+      const auto device = std::ranges::find(devices_, id, &Device::id);
+      if (device == devices_.end()) return fail(ErrorCode::kNotFound, "this node has no such device", id);
       view.names.push_back("Vulkan" + std::to_string(view.names.size()));
+      slowest = std::min(slowest, device->bandwidth_bytes_per_s);
     }
+    if (!ids.empty()) view.environment = {std::string(kFakeBandwidthVariable) + "=" + std::to_string(slowest)};
     return view;
   }
   [[nodiscard]] std::string engine_name() const override { return "fake"; }

@@ -3,6 +3,8 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <string>
+#include <utility>
 
 #include "server.hpp"
 
@@ -17,6 +19,7 @@ int print_devices() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  using namespace aiv;
   using namespace aiv::fake;
   auto line = parse_command_line({argv + 1, argv + argc});
   if (!line) {
@@ -39,6 +42,8 @@ int main(int argc, char** argv) {
   }
   signal(SIGPIPE, SIG_IGN);
   line->options.router_child = std::getenv("LLAMA_SERVER_ROUTER_PORT") != nullptr;
+  if (const char* bandwidth = std::getenv(std::string(kFakeBandwidthVariable).c_str()))
+    line->options.model = paced_by_card(std::move(line->options.model), std::atoll(bandwidth));
   auto log = EngineLog::open(line->options.log_file, line->options.verbosity);
   if (!log) {
     std::fprintf(stderr, "error: %s\n", log.error().message().c_str());

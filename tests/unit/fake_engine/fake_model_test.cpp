@@ -51,5 +51,21 @@ TEST(FakeModel, divides_its_bytes_over_the_devices_without_losing_one) {
   EXPECT_TRUE(fake_device_bytes(model, 101, 0).empty());
 }
 
+TEST(FakeModel, answers_as_fast_as_its_card_where_it_says_what_a_token_reads) {
+  const auto model = *parse_fake_model("fake:m?read=6000000000&token_ms=2");
+  const FakeModel fast = paced_by_card(model, 1'000'000'000'000);
+  EXPECT_DOUBLE_EQ(fast.token_ms, 10);  // 0.6 TB/s of 6 GB a token: 100 tokens/s
+  EXPECT_DOUBLE_EQ(fast.prefill_ms, 10 / kPromptSpeedup);
+  EXPECT_DOUBLE_EQ(paced_by_card(model, 250'000'000'000).token_ms, 40);
+  EXPECT_EQ(paced_by_card(model, 0), model) << "a card of unknown bandwidth";
+  const auto own_prefill = *parse_fake_model("fake:m?read=6000000000&prefill_ms=0.5");
+  EXPECT_DOUBLE_EQ(paced_by_card(own_prefill, 1'000'000'000'000).prefill_ms, 0.5);
+}
+
+TEST(FakeModel, has_the_same_pace_on_every_card_without_that) {
+  const auto model = *parse_fake_model("fake:m?token_ms=7");
+  EXPECT_EQ(paced_by_card(model, 1'000'000'000'000), model);
+}
+
 }  // namespace
 }  // namespace aiv
