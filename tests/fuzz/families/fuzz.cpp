@@ -10,6 +10,11 @@
 #include "gateway/api/ollama.hpp"
 #include "gateway/api/responses.hpp"
 #include "gateway/openai_parse.hpp"
+#include "net/task.hpp"
+
+// Of the loop, which is not built here and whose coroutines nothing here runs.
+void* aiv::net::detail::allocate_frame(std::size_t) { std::abort(); }
+void aiv::net::detail::free_frame(void*, std::size_t) noexcept {}
 
 namespace {
 
