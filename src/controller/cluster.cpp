@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 
 #include "base/hash.hpp"
 #include "base/host.hpp"
@@ -23,6 +24,13 @@ constexpr std::int64_t kAuditKept = 10'000;
 std::string audit_key(std::int64_t n) { return fmt::format("{}{:016}", kAuditPrefix, n); }
 
 constexpr net::seconds kStoreProbeEach{2};
+
+// Of this thread: what a decision costs, however many others want the machine meanwhile.
+net::Clock::duration processor_time() {
+  timespec spent{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+  return std::chrono::seconds(spent.tv_sec) + std::chrono::nanoseconds(spent.tv_nsec);
+}
 
 // What a GGUF's header says; an unreadable one stays registered with the reason.
 void read_facts(ModelRecord& model) {
@@ -286,7 +294,26 @@ net::Task<Result<>> Cluster::load() {
 
 void Cluster::take(const Event& event) {
   if (fenced_) return;
-  for (Command& command : step(state_, event, now())) {
+  TakenIn taken = take_in(state_, event, now());
+  enqueue(std::move(taken.commands));
+  if (!taken.decide) return;
+  pace_.ask(std::move(taken.cause));
+  if (pace_.due(net::Clock::now())) {
+    decide_now();
+  } else {
+    work_.notify();
+  }
+}
+
+void Cluster::decide_now() {
+  const auto before = processor_time();
+  enqueue(decide(state_, pace_.take_cause(), now()));
+  const auto ended = net::Clock::now();
+  pace_.decided(ended - (processor_time() - before), ended);
+}
+
+void Cluster::enqueue(std::vector<Command> commands) {
+  for (Command& command : commands) {
     // Words are said at once: only effects wait for the disk.
     if (const auto* words = std::get_if<command::Tell>(&command)) {
       tell(words->kind, words->subject, words->reason, words->cause);
@@ -396,8 +423,10 @@ net::Task<bool> Cluster::write_batch() {
 
 net::Task<> Cluster::run() {
   while (!stopping_ && !fenced_) {
+    if (pace_.due(net::Clock::now())) decide_now();
     if (commands_.empty()) {
-      co_await work_.wait();
+      const auto next = std::min(pace_.next(), net::Clock::now() + net::seconds(3600));
+      co_await work_.wait_until(next);
       continue;
     }
     if (!is_write(commands_.front())) {

@@ -2,9 +2,14 @@
 //
 // Rules:
 //  - take() never blocks and never waits: heartbeats are not held up by a disk.
-//  - Commands are carried out in the order in which they were decided, by one task. Writes of placements are durable
-//    before a document that names them can be sent; while the store takes no writes the queue stands still, nothing new
-//    is decided, and everything that runs goes on.
+//  - Events are taken in at once; the decision about them is made at once too, unless the last one was long
+//  and just made:
+//    then one decision answers all that came meanwhile (controller/decision_pace.hpp), and names them as its
+//    cause.
+//  - Commands are carried out in the order in which they were decided, by one task. Writes of placements are
+//  durable
+//    before a document that names them can be sent; while the store takes no writes the queue stands still,
+//    nothing new is decided, and everything that runs goes on.
 //  - Every write compares /aiv/epoch: a controller that was replaced meanwhile cannot write, and stops.
 #pragma once
 #include <deque>
@@ -14,6 +19,7 @@
 #include <set>
 #include <string>
 
+#include "controller/decision_pace.hpp"
 #include "controller/event_log.hpp"
 #include "controller/records.hpp"
 #include "controller/store.hpp"
@@ -42,7 +48,8 @@ class Cluster {
   net::Task<> resign();
   void stop();
 
-  // Takes one event in now.
+  // Takes one event in now: state() has it when this returns. What follows from it may be decided a moment
+  // later.
   void take(const Event& event);
 
   // An admin's change: `txn` with the fence and an audit record, then `event` if it was committed. One at a time, in the
@@ -64,6 +71,9 @@ class Cluster {
   net::Task<Result<Audit>> read_audit();
 
   [[nodiscard]] const ControllerState& state() const { return state_; }
+  // Whether something was taken in that no decision has answered yet: what state() says of places and their
+  // states may be about to change.
+  [[nodiscard]] bool undecided() const { return pace_.wanted(); }
   [[nodiscard]] EventLog& events() { return events_; }
   // Revision of the newest change that we know of, and of one stored key (0 = not there).
   [[nodiscard]] std::int64_t revision() const { return revision_; }
@@ -102,6 +112,8 @@ class Cluster {
   net::Task<> read_state();
   net::Task<TxnResult> run_txn(Txn txn);
   net::Task<bool> write_batch();
+  void decide_now();
+  void enqueue(std::vector<Command> commands);
   void perform(const Command& command);
   void note_committed(const Txn& txn, std::int64_t rev);
   void note_writable(const TxnResult& result);
@@ -134,6 +146,7 @@ class Cluster {
   std::string audit_hash_;   // of record audit_no_
   bool audit_known_ = true;  // false after a transaction whose outcome nobody knows
   std::vector<std::string> refused_;
+  DecisionPace pace_;
   std::deque<Command> commands_;
   net::Signal work_;
   std::map<std::string, NodeDesired> desired_;

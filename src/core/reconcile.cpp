@@ -383,17 +383,24 @@ std::string node_state(const ControllerState& state, const NodeRecord& node) {
   return node.draining ? "draining" : "ready";
 }
 
-std::vector<Command> step(ControllerState& state, const Event& event, Instant now) {
-  std::vector<Command> out;
-  reconcile::Work work{state, now, out, {}};
+TakenIn take_in(ControllerState& state, const Event& event, Instant now) {
+  TakenIn taken;
+  reconcile::Work work{state, now, taken.commands, {}};
   const bool may_be_idle = std::holds_alternative<event::Tick>(event) ||
                            std::holds_alternative<event::Observed>(event) ||
                            std::holds_alternative<event::Load>(event);
   std::visit(reconcile::TakeIn{work}, event);
-  if (std::holds_alternative<event::Heartbeat>(event)) return out;
+  if (std::holds_alternative<event::Heartbeat>(event)) return taken;
   reconcile::end_window_if_due(work);
+  taken.cause = std::move(work.cause);
   // Most events say what is known already; then every document would come out as it is.
-  if (may_be_idle && !state.touched && !state.dirty) return out;
+  taken.decide = !may_be_idle || state.touched || state.dirty;
+  return taken;
+}
+
+std::vector<Command> decide(ControllerState& state, std::string cause, Instant now) {
+  std::vector<Command> out;
+  reconcile::Work work{state, now, out, std::move(cause)};
   if (!state.frozen_writes) {
     if (!state.observing) {
       reconcile::acknowledge(work);
@@ -409,6 +416,14 @@ std::vector<Command> step(ControllerState& state, const Event& event, Instant no
   if (!state.observing) reconcile::publish_routes(work);
   state.touched = state.frozen_writes || state.observing;
   return out;
+}
+
+std::vector<Command> step(ControllerState& state, const Event& event, Instant now) {
+  TakenIn taken = take_in(state, event, now);
+  if (!taken.decide) return std::move(taken.commands);
+  std::vector<Command> decided = decide(state, std::move(taken.cause), now);
+  std::ranges::move(decided, std::back_inserter(taken.commands));
+  return std::move(taken.commands);
 }
 
 }  // namespace aiv

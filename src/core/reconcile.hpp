@@ -44,6 +44,18 @@ namespace aiv {
 // Changes `state` and says what to do, in order.
 [[nodiscard]] std::vector<Command> step(ControllerState& state, const Event& event, Instant now);
 
+// The two halves of a step (1 with the end of the observation window; 2 to 7), for whoever has many events at
+// once: each is taken in as it comes, and one decision answers all of them. Rationale: a decision costs about
+// as much for a hundred events as for one, and what is decided goes by the state, never by how many events
+// led to it.
+struct TakenIn {
+  std::vector<Command> commands;
+  std::string cause;    // what the decision is to name as its cause; empty = nobody asked for anything
+  bool decide = false;  // whether anything is left to decide
+};
+[[nodiscard]] TakenIn take_in(ControllerState& state, const Event& event, Instant now);
+[[nodiscard]] std::vector<Command> decide(ControllerState& state, std::string cause, Instant now);
+
 // What would become of `deployment` (new, or in the place of the one of that name) if it were put now.
 struct WhatIf {
   bool placed = false;  // at least one replica has a place, or already runs

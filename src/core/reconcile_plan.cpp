@@ -472,10 +472,15 @@ void retire_leaving(Work& work, const std::string& name, bool placed_now) {
       if (chosen == nullptr || (is_ready(state, *chosen) && !is_ready(state, *placement))) chosen = placement;
     }
     if (!surplus && state.outgrown.erase(chosen->spec.id) > 0) return;  // its successor found no place after all
-    const bool drained = state.nodes.contains(chosen->node) && state.nodes.at(chosen->node).draining;
+    const auto node = state.nodes.find(chosen->node);
+    const bool drained = node != state.nodes.end() && node->second.draining;
+    const bool off = node != state.nodes.end() && std::ranges::any_of(chosen->spec.devices, [&](const DeviceBytes& bytes) {
+      return is_off(node->second, bytes.device_id, state.week_minute);
+    });
     const bool outgrown = state.outgrown.contains(chosen->spec.id);
     const std::string why = outgrown  ? "there is room for a better variant"
-                            : drained ? "its node is being drained" : "the deployment was changed";
+                            : drained ? "its node is being drained"
+                            : off     ? "its GPU is switched off" : "the deployment was changed";
     retire(work, *chosen, "replica.retired",
            surplus ? why + "; its successor serves" : why + "; no room to load first");
   }

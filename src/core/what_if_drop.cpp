@@ -13,8 +13,9 @@ struct Held {
 
 Held held_by(const ControllerState& state, const std::string& deployment, const std::string& without_node) {
   Held held;
-  for (const auto& [id, placement] : state.placements) {
-    if (placement.spec.deployment != deployment || placement.spec.draining || placement.node == without_node) continue;
+  for (const Placement* each : state.placements.of_deployment(deployment)) {
+    const Placement& placement = *each;
+    if (placement.spec.draining || placement.node == without_node) continue;
     ++held.all;
     const ReplicaStatus* seen = observed_replica(state, placement);
     if (seen != nullptr && seen->state == ReplicaState::kReady) ++held.ready;

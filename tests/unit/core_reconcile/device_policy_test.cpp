@@ -78,6 +78,9 @@ TEST(DevicePolicies, OffHoursMoveWhatRunsThereAndTheirEndGivesTheDeviceBack) {
   world.deliver();
   world.run(5'000);
   EXPECT_EQ(world.nodes_of("one"), (std::set<std::string>{"n2"}));
+  EXPECT_TRUE(std::ranges::any_of(world.words, [](const command::Tell& word) {
+    return word.kind == "replica.retired" && word.reason.contains("its GPU is switched off");
+  })) << "and says why";
   EXPECT_TRUE(world.told("device.off_hours_began"));
   EXPECT_EQ(used_bytes(world.state, "n1/0"), 0);
   world.deploy("two", 2, kGiB);

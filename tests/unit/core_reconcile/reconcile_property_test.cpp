@@ -164,9 +164,7 @@ struct Life {
   }
 };
 
-RC_GTEST_PROP(ReconcileProperty, RulesHoldAndTheClusterComesToRestAsDesired, ()) {
-  const auto seed = *rc::gen::arbitrary<std::uint64_t>();
-  Life life(seed);
+void live(Life& life) {
   const int events = *rc::gen::inRange(1, 25);
   for (int i = 0; i < events; ++i) life.happen();
   life.calm_down();
@@ -203,6 +201,17 @@ RC_GTEST_PROP(ReconcileProperty, RulesHoldAndTheClusterComesToRestAsDesired, ())
   world.run(30'000);
   RC_ASSERT(world.loads == loads);
   RC_ASSERT(world.unloads == unloads);
+}
+
+RC_GTEST_PROP(ReconcileProperty, RulesHoldAndTheClusterComesToRestAsDesired, ()) {
+  Life life(*rc::gen::arbitrary<std::uint64_t>());
+  live(life);
+}
+
+RC_GTEST_PROP(ReconcileProperty, TheSameHoldsWhenOneDecisionAnswersABurstOfEvents, ()) {
+  Life life(*rc::gen::arbitrary<std::uint64_t>());
+  life.world.decide_each = *rc::gen::inRange(2, 30);
+  live(life);
 }
 
 }  // namespace

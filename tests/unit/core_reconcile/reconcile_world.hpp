@@ -51,21 +51,23 @@ class World {
     take(event::Start{});
   }
 
+  // Above 1: one decision answers so many events that ask for one, and what is left is decided before time
+  // goes on.
+  int decide_each = 1;
+
   void take(const Event& event) {
-    for (const Command& command : step(state, event, {now, 1'700'000'000'000 + now})) {
-      if (const auto* desired = std::get_if<command::PublishDesired>(&command)) {
-        Agent& agent = agents.at(desired->document.node);
-        agent.in_flight = desired->document;
-        agent.arrives_at = now + delivery_ms;
-      } else if (const auto* routes = std::get_if<command::PublishRoutes>(&command)) {
-        EXPECT_GT(routes->table.version, routes_version_) << "I1";
-        routes_version_ = routes->table.version;
-      } else if (const auto* tell = std::get_if<command::Tell>(&command)) {
-        words.push_back(*tell);
-      } else if (const auto* margin = std::get_if<command::SaveMargin>(&command)) {
-        margins.push_back(*margin);
-      }
-    }
+    TakenIn taken = take_in(state, event, instant());
+    carry_out(taken.commands);
+    if (!taken.cause.empty()) cause_ = taken.cause;
+    if (taken.decide) ++undecided_;
+    if (undecided_ >= decide_each) decide_now();
+    if (undecided_ == 0) check();
+  }
+
+  void decide_now() {
+    if (undecided_ == 0) return;
+    undecided_ = 0;
+    carry_out(decide(state, std::exchange(cause_, {}), instant()));
     check();
   }
 
@@ -168,6 +170,7 @@ class World {
       fresh.margins = state.margins;
     }
     state = std::move(fresh);
+    undecided_ = 0;
     take(event::Start{});
     for (auto& [node, agent] : agents) {
       agent.changed = true;
@@ -178,6 +181,7 @@ class World {
 
   void run(std::int64_t ms) {
     for (const std::int64_t end = now + ms; now < end;) {
+      decide_now();
       now += 250;
       for (auto& [node, agent] : agents) {
         if (agent.linked && agent.reports) take(event::Heartbeat{node});
@@ -190,6 +194,7 @@ class World {
         for (auto& [node, agent] : agents) {
           if (agent.changed || now - agent.last_report >= 5'000) report(agent);
         }
+        decide_now();
       }
     }
   }
@@ -243,6 +248,25 @@ class World {
   }
 
  private:
+  [[nodiscard]] Instant instant() const { return {now, 1'700'000'000'000 + now}; }
+
+  void carry_out(const std::vector<Command>& commands) {
+    for (const Command& command : commands) {
+      if (const auto* desired = std::get_if<command::PublishDesired>(&command)) {
+        Agent& agent = agents.at(desired->document.node);
+        agent.in_flight = desired->document;
+        agent.arrives_at = now + delivery_ms;
+      } else if (const auto* routes = std::get_if<command::PublishRoutes>(&command)) {
+        EXPECT_GT(routes->table.version, routes_version_) << "I1";
+        routes_version_ = routes->table.version;
+      } else if (const auto* tell = std::get_if<command::Tell>(&command)) {
+        words.push_back(*tell);
+      } else if (const auto* margin = std::get_if<command::SaveMargin>(&command)) {
+        margins.push_back(*margin);
+      }
+    }
+  }
+
   static bool holds(const Engine& engine) {
     return engine.state != ReplicaState::kStopped && engine.state != ReplicaState::kFailed;
   }
@@ -362,6 +386,8 @@ class World {
   }
 
   Version routes_version_;
+  int undecided_ = 0;
+  std::string cause_;
 };
 
 }  // namespace aiv::test
