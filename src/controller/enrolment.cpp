@@ -1,5 +1,6 @@
 #include "controller/enrolment.hpp"
 
+#include "base/file.hpp"
 #include "base/hash.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
@@ -39,8 +40,11 @@ Result<Enrolment::Wish> Enrolment::read(const std::string& body) {
   if (!json->is_object()) return fail(ErrorCode::kInvalidArgument, "the body must be a JSON object");
   JsonReader reader(*json, "");
   Wish wish;
-  wish.token_id = reader.string("token_id", 64);
-  wish.secret = reader.string("secret", 128);
+  wish.certificate = reader.string_or("certificate", "", 8 * 1024);
+  if (wish.certificate.empty()) {
+    wish.token_id = reader.string("token_id", 64);
+    wish.secret = reader.string("secret", 128);
+  }
   wish.node = reader.string("node", 128);
   wish.request = reader.string("request", 8 * 1024);
   wish.time_ms = reader.integer("time_ms", 0, std::int64_t{1} << 62);
@@ -57,7 +61,7 @@ std::string Enrolment::token_fault(const Wish& wish) const {
   }
   const TokenRecord& token = found->second;
   if (!equal_constant_time(given, token.secret_sha256)) return "wrong secret";
-  if (token.expires_at_ms <= Cluster::now().unix_ms) return "expired";
+  if (token.expires_at_ms <= options_.unix_ms()) return "expired";
   if (!token.node.empty() && token.node != wish.node) return "for another node";
   return {};
 }
@@ -87,6 +91,70 @@ net::Task<Result<net::Issued>> Enrolment::sign(std::string node, std::string req
   co_return std::move(*issued);
 }
 
+Result<> Enrolment::check_clock(const Wish& wish) const {
+  const std::int64_t now_ms = options_.unix_ms();
+  if (std::abs(now_ms - wish.time_ms) <= kClockOffMaxMs) return {};
+  return fail(ErrorCode::kInvalidArgument, "the clocks differ by more than 5 minutes: here it is " +
+                                               rfc3339(now_ms) + ", there " + rfc3339(wish.time_ms));
+}
+
+Result<> Enrolment::check_old_certificate(const Wish& wish) const {
+  const std::string join_again =
+      "; join it again: on the server aiv node rm " + wish.node + " and aiv token create --node " + wish.node;
+  const auto authority = read_file(options_.authority_dir + "/ca.pem", 64 * 1024);
+  if (!authority) return fail(ErrorCode::kUnavailable, "the cluster's authority cannot be read");
+  const auto ours =
+      net::check_certified(wish.certificate, wish.request, *authority, "node/" + wish.node);
+  if (!ours && ours.error().code == ErrorCode::kUnauthorized) return ours;
+  if (!ours) return fail(ErrorCode::kInvalidArgument, ours.error().reason, "certificate");
+  const auto facts = net::certificate_facts(wish.certificate);
+  if (!facts) return std::unexpected(facts.error());
+  const DeniedNode* denied = cluster_.denied(wish.node);
+  if (denied != nullptr && facts->issued_at_s < denied->issued_before_s) {
+    return fail(ErrorCode::kUnauthorized, "the node was removed from the cluster");
+  }
+  const NodeSettings settings = cluster_.settings_of(wish.node);
+  if (settings.key_pin.empty() && !cluster_.state().nodes.contains(wish.node)) {
+    return fail(ErrorCode::kUnauthorized, "no node of this name is known here" + join_again);
+  }
+  const auto pin = net::request_key_pin(wish.request);
+  if (!pin) return std::unexpected(pin.error());
+  if (!settings.key_pin.empty() && settings.key_pin != *pin) {
+    return fail(ErrorCode::kUnauthorized,
+                "a machine with another key has joined under this name since" + join_again);
+  }
+  const std::int64_t lapsed_s = options_.unix_ms() / 1000 - facts->expires_at_s;
+  if (lapsed_s > options_.lapsed_s_max) {
+    return fail(ErrorCode::kUnauthorized,
+                "the certificate lapsed on " + rfc3339(facts->expires_at_s * 1000) + ", more than " +
+                    format_duration_ms(options_.lapsed_s_max * 1000) + " ago" + join_again);
+  }
+  return {};
+}
+
+net::Task<Result<net::Issued>> Enrolment::come_back(Wish wish, std::string peer) {
+  if (too_many_failures(peer)) {
+    co_return fail(ErrorCode::kRefused, "too many failed tries from this address; wait a minute");
+  }
+  if (auto sound = check_node_name(wish.node); !sound) {
+    co_return fail(ErrorCode::kInvalidArgument, "the node's name " + sound.error().reason);
+  }
+  if (auto same = check_clock(wish); !same) co_return std::unexpected(same.error());
+  if (auto sound = check_old_certificate(wish); !sound) {
+    if (sound.error().code == ErrorCode::kUnauthorized) note_failure(peer);
+    cluster_.tell("node.renewal_refused", "node/" + wish.node,
+                  sound.error().reason + " (asked from " + printable(peer, 64) + ")");
+    co_return std::unexpected(sound.error());
+  }
+  auto issued = co_await sign(wish.node, wish.request);
+  if (issued) {
+    cluster_.tell(
+        "node.certificate_renewed", "node/" + wish.node,
+        "until " + rfc3339(issued->expires_at_s * 1000) + "; the one before had lapsed while it was away");
+  }
+  co_return issued;
+}
+
 net::Task<Result<net::Issued>> Enrolment::join(Wish wish, std::string peer) {
   if (too_many_failures(peer)) {
     co_return fail(ErrorCode::kRefused, "too many failed tries from this address; wait a minute");
@@ -101,11 +169,8 @@ net::Task<Result<net::Issued>> Enrolment::join(Wish wish, std::string peer) {
   if (auto sound = check_node_name(wish.node); !sound) {
     co_return fail(ErrorCode::kInvalidArgument, "the node's name " + sound.error().reason + "; choose one with --id");
   }
-  const std::int64_t now_ms = Cluster::now().unix_ms;
-  if (std::abs(now_ms - wish.time_ms) > kClockOffMaxMs) {
-    co_return fail(ErrorCode::kInvalidArgument, "the clocks differ by more than 5 minutes: here it is " +
-                                                    rfc3339(now_ms) + ", there " + rfc3339(wish.time_ms));
-  }
+  if (auto same = check_clock(wish); !same) co_return std::unexpected(same.error());
+  const std::int64_t now_ms = options_.unix_ms();
   const auto pin = net::request_key_pin(wish.request);
   if (!pin) co_return std::unexpected(pin.error());
   NodeSettings settings = cluster_.settings_of(wish.node);
@@ -158,8 +223,12 @@ net::Task<> Enrolment::handle(net::ExchangePtr exchange) {
   auto wish = read(*body);
   Result<net::Issued> issued = std::unexpected(Error{ErrorCode::kInternal, "not asked", ""});
   if (wish) {
-    const std::string node = wish->node;
-    issued = co_await join(*std::move(wish), peer);
+    Wish asked = *std::move(wish);
+    if (asked.certificate.empty()) {
+      issued = co_await join(std::move(asked), peer);
+    } else {
+      issued = co_await come_back(std::move(asked), peer);
+    }
   } else {
     issued = std::unexpected(Error{ErrorCode::kInvalidArgument, wish.error().message(), ""});
   }

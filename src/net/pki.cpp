@@ -254,19 +254,14 @@ Result<CertificateFacts> certificate_facts(const std::string& certificate_pem) {
   return out;
 }
 
-Result<> check_issued(const std::string& certificate_pem, const std::string& key_pem, const std::string& authority_pem,
-                      const std::string& identity_end) {
-  const auto certificate = certificate_from_pem(certificate_pem, "the certificate");
-  if (!certificate) return std::unexpected(certificate.error());
+namespace {
+
+Result<> check_signed_for(const Certificate& certificate, const std::string& certificate_pem,
+                          const std::string& authority_pem, const std::string& identity_end) {
   const auto authority = certificate_from_pem(authority_pem, "the authority's certificate");
   if (!authority) return std::unexpected(authority.error());
-  const Buffer buffer(BIO_new_mem_buf(key_pem.data(), static_cast<int>(key_pem.size())), &BIO_free);
-  const Key key(PEM_read_bio_PrivateKey(buffer.get(), nullptr, nullptr, nullptr), &EVP_PKEY_free);
-  if (!key || X509_check_private_key(certificate->get(), key.get()) != 1) {
-    return fail(ErrorCode::kUnauthorized, "the certificate is not for this machine's key");
-  }
   const Key signer(X509_get_pubkey(authority->get()), &EVP_PKEY_free);
-  if (X509_verify(certificate->get(), signer.get()) != 1) {
+  if (X509_verify(certificate.get(), signer.get()) != 1) {
     return fail(ErrorCode::kUnauthorized, "the certificate is not signed by the cluster's authority");
   }
   const auto facts = certificate_facts(certificate_pem);
@@ -274,6 +269,35 @@ Result<> check_issued(const std::string& certificate_pem, const std::string& key
     return fail(ErrorCode::kUnauthorized, "the certificate is for somebody else", facts ? facts->identity : "");
   }
   return {};
+}
+
+}  // namespace
+
+Result<> check_issued(const std::string& certificate_pem, const std::string& key_pem,
+                      const std::string& authority_pem, const std::string& identity_end) {
+  const auto certificate = certificate_from_pem(certificate_pem, "the certificate");
+  if (!certificate) return std::unexpected(certificate.error());
+  const Buffer buffer(BIO_new_mem_buf(key_pem.data(), static_cast<int>(key_pem.size())), &BIO_free);
+  const Key key(PEM_read_bio_PrivateKey(buffer.get(), nullptr, nullptr, nullptr), &EVP_PKEY_free);
+  if (!key || X509_check_private_key(certificate->get(), key.get()) != 1) {
+    return fail(ErrorCode::kUnauthorized, "the certificate is not for this machine's key");
+  }
+  return check_signed_for(*certificate, certificate_pem, authority_pem, identity_end);
+}
+
+Result<> check_certified(const std::string& certificate_pem, const std::string& request_pem,
+                         const std::string& authority_pem, const std::string& identity_end) {
+  const auto certificate = certificate_from_pem(certificate_pem, "the certificate");
+  if (!certificate) return std::unexpected(certificate.error());
+  const Buffer buffer(BIO_new_mem_buf(request_pem.data(), static_cast<int>(request_pem.size())), &BIO_free);
+  const Request request(PEM_read_bio_X509_REQ(buffer.get(), nullptr, nullptr, nullptr), &X509_REQ_free);
+  const Key key(X509_get_pubkey(certificate->get()), &EVP_PKEY_free);
+  EVP_PKEY* asked = request ? X509_REQ_get0_pubkey(request.get()) : nullptr;
+  if (!key || asked == nullptr || EVP_PKEY_eq(key.get(), asked) != 1 ||
+      X509_REQ_verify(request.get(), asked) != 1) {
+    return fail(ErrorCode::kUnauthorized, "the request is not by the key of the certificate");
+  }
+  return check_signed_for(*certificate, certificate_pem, authority_pem, identity_end);
 }
 
 Result<> ensure_authority(const std::string& directory, const std::string& cluster) {

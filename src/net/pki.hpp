@@ -62,6 +62,11 @@ Result<CertificateFacts> certificate_facts(const std::string& certificate_pem);
 Result<> check_issued(const std::string& certificate_pem, const std::string& key_pem, const std::string& authority_pem,
                       const std::string& identity_end);
 
+// The same of the key of a request, which must be signed by it: whoever made the request holds the
+// certificate's key. Whether the certificate is in its time is not asked.
+Result<> check_certified(const std::string& certificate_pem, const std::string& request_pem,
+                         const std::string& authority_pem, const std::string& identity_end);
+
 // "aiv://CLUSTER/node/ID" -> ID if the role is `role`; empty otherwise.
 std::string identity_of(const std::string& uri, const std::string& role);
 

@@ -66,6 +66,10 @@ class Agent : public NodeView {
   Result<> load_tls();
   [[nodiscard]] bool is_server(const net::ByteStream& stream) const;
   net::Task<> link_loop();
+  // Gets a new certificate where the one we have is no longer good for a link. False: the link is not worth a
+  // try yet.
+  net::Task<bool> has_certificate();
+  [[nodiscard]] Membership membership() const;
   net::Task<> measure_loop();
   net::Task<> supervise(SupervisorPtr replica);
   net::Task<> end_strangers();
@@ -82,6 +86,8 @@ class Agent : public NodeView {
   net::TlsContextPtr tls_;
   std::string cluster_;   // as our own certificate names it
   std::string farewell_;  // why the server ended the link, if it said so
+  bool called_lapsed_ = false;     // the server said that our certificate is not in its time
+  std::string certificate_fault_;  // what was said last of a certificate that could not be renewed
   std::unique_ptr<DeviceBook> book_;
   std::map<std::string, SupervisorPtr> replicas_;
   std::optional<NodeDesired> desired_;
@@ -148,8 +154,7 @@ Result<NodeView::CertificateState> Agent::certificate() {
 // The link stays as it is: the next one is opened with the new certificate.
 net::Task<Result<>> Agent::take_certificate(std::string pem) {
   auto stored = std::make_shared<Result<>>();
-  const Membership member{options_.node_id, options_.server_address, options_.ca_file, options_.cert_file,
-                          options_.key_file};
+  const Membership member = membership();
   std::function<void()> work = [stored, member, pem] { *stored = store_renewed(member, pem); };
   co_await net::run_blocking(work);
   if (*stored) *stored = load_tls();
@@ -391,6 +396,38 @@ net::Task<> Agent::measure_loop() {
   }
 }
 
+Membership Agent::membership() const {
+  return {options_.node_id, options_.server_address, options_.ca_file, options_.cert_file, options_.key_file};
+}
+
+net::Task<bool> Agent::has_certificate() {
+  const auto lapsed = certificate_lapsed(options_.cert_file);
+  if (!called_lapsed_ && (!lapsed || !*lapsed))
+    co_return true;  // one that cannot be read is told of by the dialling
+  if (certificate_fault_.empty()) {
+    log_warn("certificate.lapsed",
+             {{"node", options_.node_id}, {"next", "asking the server for another one"}});
+  }
+  Result<> renewed = co_await renew_lapsed(membership());
+  if (renewed) renewed = load_tls();
+  if (renewed) {
+    called_lapsed_ = false;
+    certificate_fault_.clear();
+    log_info("certificate.renewed", {});
+    co_return true;
+  }
+  const bool away = renewed.error().code == ErrorCode::kUnavailable;
+  std::string fault = renewed.error().message();
+  if (renewed.error().code == ErrorCode::kUnauthorized) {
+    fault += "; here remove " + options_.key_file.substr(0, options_.key_file.rfind('/')) +
+             " and run the line that the token's creation printed";
+  }
+  if (fault != certificate_fault_) log_error("certificate.not_renewed", {{"reason", fault}});
+  certificate_fault_ = std::move(fault);
+  if (!away) co_await net::sleep_for(kRefusedPause);
+  co_return false;
+}
+
 net::Task<> Agent::link_loop() {
   RelayLimits limits;
   limits.stall_max = milliseconds(options_.stall_limit_ms);
@@ -402,6 +439,11 @@ net::Task<> Agent::link_loop() {
       // Full jitter, so that a hundred agents do not come back in step.
       const auto wait = static_cast<std::int64_t>(random_u64() % static_cast<std::uint64_t>(backoff_ms + 1));
       co_await net::sleep_for(milliseconds(wait));
+    }
+    const bool certified = co_await has_certificate();
+    if (!certified) {
+      backoff_ms = backoff_ms == 0 ? kReconnectFirstMs : std::min(backoff_ms * 2, kReconnectMaxMs);
+      continue;
     }
     auto stream = co_await net::dial(options_.server_address, tls_, kDialLimit);
     std::string reason;
@@ -427,6 +469,8 @@ net::Task<> Agent::link_loop() {
       if (Clock::now() - since >= kLinkWasGood) backoff_ms = 0;
       log_info("link.closed", {{"server", options_.server_address}, {"reason", reason}});
     }
+    // TLS's own word for it (RFC 8446, 6.2): our clock and the server's do not agree on the time.
+    if (reason.contains("certificate expired")) called_lapsed_ = true;
     // The same words once, not each second.
     if (!stream && reason != last_reason)
       log_warn("link.not_opened", {{"server", options_.server_address}, {"reason", reason}});

@@ -69,6 +69,31 @@ net::Task<Result<Json>> ask(net::H2Ptr link, Json wish) {
   co_return fail(code_of_status(answered->status), printable(message, 500));
 }
 
+// A connection to a server whose authority has the pin, by the protocol that wants no certificate of us.
+net::Task<Result<net::H2Ptr>> open_door(std::string server_address, std::string pin) {
+  auto tls = net::TlsContext::make_pinned(std::move(pin), "aiv-join/1");
+  if (!tls) co_return std::unexpected(tls.error());
+  const std::string where = server_address.substr(4);
+  auto stream = co_await net::dial(server_address, *tls, net::seconds(8));
+  if (!stream && stream.error().code == ErrorCode::kUnauthorized) {
+    co_return fail(
+        ErrorCode::kUnauthorized,
+        "the server is not the one this token is for (its authority has another key, or it is no AIvailable "
+        "server)",
+        where);
+  }
+  if (!stream) co_return fail(ErrorCode::kUnavailable, stream.error().reason, where);
+  // Signed by the right authority, but by a node's certificate: not somebody to give a token to.
+  const auto names = (*stream)->peer_identities();
+  if (names.empty() || net::identity_of(names.front(), "server").empty()) {
+    co_return fail(ErrorCode::kUnauthorized, "whoever answers there is not a server", where);
+  }
+  net::H2Ptr link = net::H2Connection::client(std::move(*stream));
+  const net::Executor executor = co_await net::this_executor();
+  net::spawn(executor, keep_reading(link), "join.read");
+  co_return link;
+}
+
 Result<> store(const Membership& member, const std::string& token_pin, const Json& answer) {
   JsonReader reader(answer, "");
   const std::string certificate = reader.string("certificate", kPemMax);
@@ -111,22 +136,12 @@ net::Task<Result<Membership>> join_cluster(JoinOptions options) {
   member.node_id = options.node_id;
   member.server_address = options.server_address;
   if (auto made = make_directories(options.data_dir + "/tls", 0700); !made) co_return std::unexpected(made.error());
-  auto tls = net::TlsContext::make_pinned(options.token.pin, "aiv-join/1");
-  if (!tls) co_return std::unexpected(tls.error());
-  auto stream = co_await net::dial(options.server_address, *tls, net::seconds(8));
-  if (!stream && stream.error().code == ErrorCode::kUnauthorized) {
-    co_return fail(ErrorCode::kUnauthorized,
-                   "the server is not the one this token is for (its authority has another key, or it is no AIvailable "
-                   "server); nothing was sent to it",
-                   options.server_address.substr(4));
+  auto link = co_await open_door(options.server_address, options.token.pin);
+  if (!link && link.error().code == ErrorCode::kUnauthorized) {
+    co_return fail(ErrorCode::kUnauthorized, link.error().reason + "; nothing was sent to it",
+                   link.error().where);
   }
-  if (!stream) co_return fail(ErrorCode::kUnavailable, stream.error().reason, options.server_address.substr(4));
-  // Signed by the right authority, but by a node's certificate: not somebody to give a token to.
-  const auto names = (*stream)->peer_identities();
-  if (names.empty() || net::identity_of(names.front(), "server").empty()) {
-    co_return fail(ErrorCode::kUnauthorized, "whoever answers there is not a server; nothing was sent to it",
-                   options.server_address.substr(4));
-  }
+  if (!link) co_return std::unexpected(link.error());
   const auto request = request_with_kept_key(member.key_file, "node/" + member.node_id);
   if (!request) co_return std::unexpected(request.error());
   Json wish;
@@ -135,14 +150,48 @@ net::Task<Result<Membership>> join_cluster(JoinOptions options) {
   wish["node"] = member.node_id;
   wish["request"] = request->request;
   wish["time_ms"] = unix_ms();
-  const net::H2Ptr link = net::H2Connection::client(std::move(*stream));
-  const net::Executor executor = co_await net::this_executor();
-  net::spawn(executor, keep_reading(link), "join.read");
-  const auto answer = co_await ask(link, std::move(wish));
-  link->close("joined");
+  const auto answer = co_await ask(*link, std::move(wish));
+  (*link)->close("joined");
   if (!answer) co_return std::unexpected(answer.error());
   if (const auto stored = store(member, options.token.pin, *answer); !stored) co_return std::unexpected(stored.error());
   co_return member;
+}
+
+Result<bool> certificate_lapsed(const std::string& cert_file) {
+  const auto pem = read_file(cert_file, kPemMax);
+  const auto facts =
+      pem ? net::certificate_facts(*pem) : Result<net::CertificateFacts>(std::unexpected(pem.error()));
+  if (!facts) return std::unexpected(facts.error());
+  return facts->expires_at_s <= unix_ms() / 1000;
+}
+
+net::Task<Result<>> renew_lapsed(Membership member) {
+  const auto authority = read_file(member.ca_file, kPemMax);
+  if (!authority) co_return std::unexpected(authority.error());
+  const auto pin = net::authority_pin(*authority);
+  if (!pin) co_return std::unexpected(pin.error());
+  const auto certificate = read_file(member.cert_file, kPemMax);
+  if (!certificate) co_return std::unexpected(certificate.error());
+  const auto request = renewal_request(member.key_file, member.node_id);
+  if (!request) co_return std::unexpected(request.error());
+  auto link = co_await open_door(member.server_address, *pin);
+  if (!link && link.error().code == ErrorCode::kUnauthorized) {
+    co_return fail(ErrorCode::kUnauthorized, "whoever answers there is not this cluster's server",
+                   link.error().where);
+  }
+  if (!link) co_return std::unexpected(link.error());
+  Json wish;
+  wish["certificate"] = *certificate;
+  wish["node"] = member.node_id;
+  wish["request"] = *request;
+  wish["time_ms"] = unix_ms();
+  const auto answer = co_await ask(*link, std::move(wish));
+  (*link)->close("renewed");
+  if (!answer) co_return std::unexpected(answer.error());
+  JsonReader reader(*answer, "");
+  const std::string renewed = reader.string("certificate", kPemMax);
+  if (!reader.ok()) co_return std::unexpected(reader.error());
+  co_return store_renewed(member, renewed);
 }
 
 Result<std::int64_t> renewal_due_in_s(const std::string& cert_file) {

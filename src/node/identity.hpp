@@ -37,6 +37,14 @@ struct JoinOptions {
 // own words.
 net::Task<Result<Membership>> join_cluster(JoinOptions options);
 
+// True where the certificate is no longer in its time by this machine's clock, so that no link can be opened
+// with it.
+Result<bool> certificate_lapsed(const std::string& cert_file);
+// Asks for a new certificate for the same key, by the door through which machines join: that one wants no
+// certificate. Only a server of our own authority is asked. What it sends is stored. Errors: kUnavailable
+// (nobody answers, or no controller is there), else the server's own words.
+net::Task<Result<>> renew_lapsed(Membership member);
+
 // When the certificate is to be renewed: at two thirds of its life. Seconds from now, 0 = now.
 Result<std::int64_t> renewal_due_in_s(const std::string& cert_file);
 // A request for the next certificate with the same key.

@@ -4,9 +4,11 @@
 
 #include <filesystem>
 
+#include "base/file.hpp"
 #include "base/units.hpp"
 #include "core/fake_model.hpp"
 #include "harness.hpp"
+#include "net/pki.hpp"
 #include "node/replica_files.hpp"
 
 namespace aiv::node::test {
@@ -95,6 +97,56 @@ TEST_F(FakeNode, TellsItsDevicesAndItsHeartbeats) {
   EXPECT_THAT(text, testing::StartsWith("{\"type\":\"observed\""));
   EXPECT_THAT(text, HasSubstr("\"lag_ms\":"));
   stream->cancel();
+}
+
+// The server's side of the door: signs for whoever shows a certificate of this authority and asks with its key.
+struct Door {
+  std::string dir;
+  int asked = 0;
+  int refusals = 0;  // how often it says no first
+  net::Task<> serve(net::ExchangePtr exchange) {
+    const auto body = co_await exchange->read_body(16 * 1024);
+    ++asked;
+    const auto json = parse_json(body.value_or(""));
+    const auto authority = read_file(dir + "/ca/ca.pem", 65536);
+    Json answer;
+    int status = 401;
+    answer["error"]["message"] = "not this time";
+    if (json && authority && asked > refusals &&
+        net::check_certified(json->value("certificate", ""), json->value("request", ""), *authority, "node/n1")) {
+      const auto issued = net::sign_request(dir + "/ca", "node/n1", json->value("request", ""), 600);
+      answer = Json{{"certificate", issued->certificate}, {"authority", issued->authority}, {"expires_at_s", issued->expires_at_s}};
+      status = 200;
+    }
+    std::string text = dump_json(answer);
+    (void)co_await exchange->respond_json(status, std::move(text));
+  }
+};
+
+TEST_F(FakeNode, WithALapsedCertificateItGetsANewOneForItsKeyAndThenOpensItsLink) {
+  Door door{dir_};
+  door_ = [&door](net::ExchangePtr exchange) { return door.serve(std::move(exchange)); };
+  certificate_s_ = -86'400;
+  start_agent(options());
+  await_link();
+  EXPECT_EQ(door.asked, 1);
+  const auto facts = net::certificate_facts(*read_file(dir_ + "/node.pem", 65536));
+  ASSERT_TRUE(facts);
+  EXPECT_GT(facts->expires_at_s, facts->issued_at_s + 500);
+  EXPECT_EQ(observed().node, "n1");
+}
+
+TEST_F(FakeNode, RefusedANewCertificateItSaysWhatToDoAndAsksAgainLater) {
+  Door door{dir_, 0, 1};
+  door_ = [&door](net::ExchangePtr exchange) { return door.serve(std::move(exchange)); };
+  certificate_s_ = -86'400;
+  start_agent(options());
+  await_link();
+  EXPECT_EQ(door.asked, 2);
+  const auto log = read_file(dir_ + "/agent.log", 1 << 20);
+  ASSERT_TRUE(log);
+  EXPECT_THAT(*log, HasSubstr("not this time"));
+  EXPECT_THAT(*log, HasSubstr("here remove"));
 }
 
 TEST_F(FakeNode, AReplicaIsLoadedProvedAndAnswers) {

@@ -104,14 +104,26 @@ void NodeTest::start_agent(AgentOptions o) {
   const auto server = net::ensure_certificate(ca, "server/s1", ca, "server", 30);
   const auto node = net::ensure_certificate(ca, "node/n1", dir_, "node", 30);
   ASSERT_TRUE(server && node);
+  if (certificate_s_ < 0) {
+    const auto request = net::make_request_for(node->key, "node/n1");
+    ASSERT_TRUE(request);
+    const auto lapsed = net::sign_request(ca, "node/n1", request->request, certificate_s_);
+    ASSERT_TRUE(lapsed);
+    ASSERT_TRUE(write_file_durably(node->cert, lapsed->certificate, 0644));
+  }
   if (!listener_) {
     auto tls = net::TlsContext::make(true, server->cert, server->key, server->ca, true, "aiv-node/1");
     ASSERT_TRUE(tls) << tls.error().message();
+    ASSERT_TRUE((*tls)->accept_without_certificate("aiv-join/1", server->ca));
     net::AcceptHandler accepted = [this](net::StreamPtr stream) {
-      link_ = net::H2Connection::client(std::move(stream));
       struct Run {
         static net::Task<> run(net::H2Ptr link) { (void)co_await link->run(); }
       };
+      if (stream->protocol() == "aiv-join/1") {
+        net::spawn(context_.get_executor(), Run::run(net::H2Connection::server(std::move(stream), door_)), "door");
+        return;
+      }
+      link_ = net::H2Connection::client(std::move(stream));
       net::spawn(context_.get_executor(), Run::run(link_), "link");
     };
     auto listener = net::Listener::open(context_.get_executor(), "tcp:127.0.0.1:0", *tls, accepted);
@@ -141,7 +153,7 @@ void NodeTest::start_agent(AgentOptions o) {
 }
 
 void NodeTest::await_link() {
-  ASSERT_TRUE(run_until([this] { return link_ && link_->open_for_requests(); }, net::seconds(20)))
+  ASSERT_TRUE(run_until([this] { return link_ && link_->open_for_requests(); }, net::seconds(40)))
       << "no link";
 }
 

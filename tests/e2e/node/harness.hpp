@@ -9,6 +9,7 @@
 
 #include "base/json.hpp"
 #include "net/h2.hpp"
+#include "net/http.hpp"
 #include "net/process.hpp"
 #include "net/stream.hpp"
 #include "node/agent.hpp"
@@ -69,6 +70,10 @@ class NodeTest : public testing::Test {
   bool await_free(std::size_t device, Bytes bytes, net::Clock::duration limit = net::seconds(10));
   static bool alive(std::int64_t pid);
   bool await_dead(std::int64_t pid, net::Clock::duration limit);
+
+  // Serves the door of joining: what an agent without a valid certificate dials.
+  net::Handler door_;
+  std::int64_t certificate_s_ = 30 * 86'400;  // life of the agent's certificate, from now; below 0: lapsed so long ago
 
   boost::asio::io_context context_{1};
   std::string dir_;

@@ -15,11 +15,16 @@ using test::Answer;
 using test::FakeExchange;
 using test::Rig;
 
+constexpr std::int64_t kDayS = 86'400;
+constexpr std::int64_t kDayMs = kDayS * 1000;
+
 std::int64_t now_ms() { return Cluster::now().unix_ms; }
 
 // The API with an authority, and machines that ask to join.
 struct Site {
-  Site() : enrolment(*rig.cluster, {authority(), 600}) {
+  Site()
+      : enrolment(*rig.cluster,
+                  {authority(), 7 * kDayS, 30 * kDayS, [this] { return now_ms() + later_ms; }}) {
     EXPECT_TRUE(net::ensure_authority(authority(), "aiv"));
     rig.api_context->authority_dir = authority();
     rig.api_context->link_address = [] { return std::string("pc1:7443"); };
@@ -59,6 +64,18 @@ struct Site {
     return {exchange->answer.status, *parse_json(exchange->text)};
   }
 
+  // A machine that was away asks with its old certificate; by its clock it is as late as by ours.
+  Answer come_back(const std::string& node, const net::NewRequest& request, const std::string& certificate,
+                   const std::string& peer = "10.0.0.4") {
+    Json wish;
+    wish["certificate"] = certificate;
+    wish["node"] = node;
+    wish["request"] = request.request;
+    wish["time_ms"] = now_ms() + later_ms;
+    return send(dump_json(wish), peer);
+  }
+
+  std::int64_t later_ms = 0;  // how far our clock has gone on
   char path[32] = "/tmp/aive-XXXXXX";
   std::string dir = ::mkdtemp(path);
   Rig rig;
@@ -77,7 +94,7 @@ TEST(Enrolment, ATokenBecomesACertificateOfTheNodesOwnKeyInTheNameItAskedFor) {
   const auto facts = net::certificate_facts(certificate);
   ASSERT_TRUE(facts);
   EXPECT_EQ(facts->identity, "aiv://aiv/node/pc4");
-  EXPECT_NEAR(static_cast<double>(facts->expires_at_s - facts->issued_at_s), 600, 2);
+  EXPECT_NEAR(static_cast<double>(facts->expires_at_s - facts->issued_at_s), 7 * kDayS, 2);
   const Answer node = site.rig.call("GET", "/aiv/v1/nodes/pc4");
   ASSERT_EQ(node.status, 200);
   EXPECT_EQ(node.body.at("labels").at("zone"), "a");
@@ -175,6 +192,100 @@ TEST(Enrolment, ARemovedNodeIsNamedToTheGatewayAndItsNameCanJoinAgain) {
   ASSERT_EQ(again.status, 200) << again.body.dump();
   const auto facts = net::certificate_facts(again.body.at("certificate").get<std::string>());
   EXPECT_GE(facts->issued_at_s, denied.front().issued_before_s) << "or the new certificate would be refused too";
+}
+
+// A node that has joined, and its certificate.
+struct Joined {
+  explicit Joined(Site& site, const std::string& name = "pc4") {
+    const Answer answer = site.join(site.token(), name, machine);
+    EXPECT_EQ(answer.status, 200) << answer.body.dump();
+    certificate = answer.body.value("certificate", "");
+  }
+  net::NewRequest machine = Site::machine();
+  std::string certificate;
+};
+
+TEST(LapsedCertificates, ANodeThatWasSwitchedOffForTenDaysGetsANewOneForItsKey) {
+  Site site;
+  const Joined node(site);
+  site.later_ms = 10 * kDayMs;
+  const Answer answer = site.come_back("pc4", node.machine, node.certificate);
+  ASSERT_EQ(answer.status, 200) << answer.body.dump();
+  const std::string renewed = answer.body.at("certificate");
+  EXPECT_NE(renewed, node.certificate);
+  EXPECT_TRUE(net::check_issued(renewed, node.machine.key, answer.body.at("authority"), "node/pc4"));
+  const auto events = site.rig.call("GET", "/aiv/v1/events").body.at("items");
+  const bool told = std::ranges::any_of(events, [](const Json& event) {
+    return event.at("kind") == "node.certificate_renewed" && event.at("subject") == "node/pc4";
+  });
+  EXPECT_TRUE(told);
+}
+
+TEST(LapsedCertificates, UntilThirtyDaysAfterTheLapseAndThenTheCommandsAreNamed) {
+  Site site;
+  const Joined node(site);
+  site.later_ms = 37 * kDayMs - 60'000;
+  EXPECT_EQ(site.come_back("pc4", node.machine, node.certificate).status, 200);
+  site.later_ms = 37 * kDayMs + 60'000;
+  const Answer late = site.come_back("pc4", node.machine, node.certificate);
+  EXPECT_EQ(late.status, 401);
+  EXPECT_TRUE(late.message().contains("aiv node rm pc4")) << late.message();
+  EXPECT_TRUE(late.message().contains("aiv token create --node pc4")) << late.message();
+}
+
+TEST(LapsedCertificates, ARemovedNodeIsNotLetInByItsOldCertificate) {
+  Site site;
+  const Joined node(site);
+  ASSERT_EQ(site.rig.call("DELETE", "/aiv/v1/nodes/pc4").status, 200);
+  EXPECT_EQ(site.come_back("pc4", node.machine, node.certificate).status, 401);
+  site.later_ms = 10 * kDayMs;
+  const Answer answer = site.come_back("pc4", node.machine, node.certificate);
+  EXPECT_EQ(answer.status, 401);
+  EXPECT_TRUE(answer.message().contains("was removed")) << answer.message();
+  // Nor when somebody else has the name now.
+  site.later_ms = 0;
+  const Joined other(site);
+  EXPECT_EQ(site.come_back("pc4", node.machine, node.certificate).status, 401);
+  EXPECT_EQ(site.come_back("pc4", other.machine, other.certificate).status, 200);
+}
+
+TEST(LapsedCertificates, AreOfUseToNobodyWithoutTheirKeyUnderTheirNameFromOurAuthority) {
+  Site site;
+  const Joined node(site);
+  const Joined second(site, "pc5");
+  site.later_ms = 10 * kDayMs;
+  EXPECT_EQ(site.come_back("pc4", Site::machine(), node.certificate).status, 401)
+      << "a certificate is no secret: the key is";
+  EXPECT_EQ(site.come_back("pc5", node.machine, node.certificate).status, 401) << "another node's name";
+  EXPECT_EQ(site.come_back("pc5", second.machine, node.certificate).status, 401);
+  ASSERT_TRUE(net::ensure_authority(site.dir + "/other", "aiv"));
+  const auto forged = net::sign_request(site.dir + "/other", "node/pc4", node.machine.request, 7 * kDayS);
+  ASSERT_TRUE(forged);
+  EXPECT_EQ(site.come_back("pc4", node.machine, forged->certificate).status, 401) << "another authority's";
+  const auto server = net::sign_request(site.authority(), "server/pc4", node.machine.request, 7 * kDayS);
+  ASSERT_TRUE(server);
+  EXPECT_EQ(site.come_back("pc4", node.machine, server->certificate).status, 401) << "not a node's";
+  const auto unknown = net::sign_request(site.authority(), "node/pc9", node.machine.request, 7 * kDayS);
+  ASSERT_TRUE(unknown);
+  EXPECT_EQ(site.come_back("pc9", node.machine, unknown->certificate).status, 401) << "nobody we know of";
+  for (const char* junk : {"x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}) {
+    EXPECT_EQ(site.come_back("pc4", node.machine, junk, "10.0.0.9").status / 100, 4) << junk;
+  }
+  EXPECT_EQ(site.come_back("pc4", node.machine, node.certificate, "10.0.0.7").status, 200)
+      << "and all that cost the node nothing";
+}
+
+TEST(LapsedCertificates, AClockThatIsWrongIsSaidInWords) {
+  Site site;
+  const Joined node(site);
+  Json wish;
+  wish["certificate"] = node.certificate;
+  wish["node"] = "pc4";
+  wish["request"] = node.machine.request;
+  wish["time_ms"] = now_ms() + kDayMs;
+  const Answer answer = site.send(dump_json(wish));
+  EXPECT_EQ(answer.status, 400);
+  EXPECT_TRUE(answer.message().contains("clocks differ")) << answer.message();
 }
 
 TEST(Enrolment, EveryDeleteAnswersWithTheRevisionOfItsChange) {
