@@ -17,43 +17,43 @@ constexpr std::array kRoutes{
     ApiRoute{"GET", "/aiv/v1/version", Access::kPublic, h::get_version},
     ApiRoute{"GET", "/aiv/v1/openapi.json", Access::kPublic, h::get_openapi},
     ApiRoute{"GET", "/aiv/v1/status", Access::kOperator, h::get_status},
-    ApiRoute{"GET", "/aiv/v1/nodes", Access::kOperator, h::list_nodes},
+    ApiRoute{"GET", "/aiv/v1/nodes", Access::kOperator, h::list_nodes, Stream::kItems},
     ApiRoute{"GET", "/aiv/v1/nodes/{id}", Access::kOperator, h::get_node},
     ApiRoute{"PATCH", "/aiv/v1/nodes/{id}", Access::kOperator, h::patch_node},
     ApiRoute{"DELETE", "/aiv/v1/nodes/{id}", Access::kAdmin, h::delete_node},
-    ApiRoute{"GET", "/aiv/v1/devices", Access::kOperator, h::list_devices},
+    ApiRoute{"GET", "/aiv/v1/devices", Access::kOperator, h::list_devices, Stream::kItems},
     ApiRoute{"GET", "/aiv/v1/devices/{id*}", Access::kOperator, h::get_device},
     ApiRoute{"PATCH", "/aiv/v1/devices/{id*}", Access::kOperator, h::patch_device},
-    ApiRoute{"GET", "/aiv/v1/replicas", Access::kOperator, h::list_replicas},
+    ApiRoute{"GET", "/aiv/v1/replicas", Access::kOperator, h::list_replicas, Stream::kItems},
     ApiRoute{"GET", "/aiv/v1/replicas/{id}", Access::kOperator, h::get_replica},
     ApiRoute{"GET", "/aiv/v1/replicas/{id}/log", Access::kOperator, h::get_replica_log},
-    ApiRoute{"GET", "/aiv/v1/models", Access::kOperator, h::list_models},
+    ApiRoute{"GET", "/aiv/v1/models", Access::kOperator, h::list_models, Stream::kItems},
     ApiRoute{"POST", "/aiv/v1/models", Access::kOperator, h::post_model},
     ApiRoute{"GET", "/aiv/v1/models/{id*}", Access::kOperator, h::get_model},
     ApiRoute{"DELETE", "/aiv/v1/models/{id*}", Access::kOperator, h::delete_model},
-    ApiRoute{"GET", "/aiv/v1/deployments", Access::kOperator, h::list_deployments},
+    ApiRoute{"GET", "/aiv/v1/deployments", Access::kOperator, h::list_deployments, Stream::kItems},
     ApiRoute{"POST", "/aiv/v1/deployments", Access::kOperator, h::post_deployment},
     ApiRoute{"GET", "/aiv/v1/deployments/{name*}", Access::kOperator, h::get_deployment},
     ApiRoute{"PATCH", "/aiv/v1/deployments/{name*}", Access::kOperator, h::patch_deployment},
     ApiRoute{"DELETE", "/aiv/v1/deployments/{name*}", Access::kOperator, h::delete_deployment},
-    ApiRoute{"GET", "/aiv/v1/keys", Access::kAdmin, h::list_keys},
+    ApiRoute{"GET", "/aiv/v1/keys", Access::kAdmin, h::list_keys, Stream::kItems},
     ApiRoute{"POST", "/aiv/v1/keys", Access::kAdmin, h::post_key},
     ApiRoute{"GET", "/aiv/v1/keys/{id}", Access::kAdmin, h::get_key},
     ApiRoute{"PATCH", "/aiv/v1/keys/{id}", Access::kAdmin, h::patch_key},
     ApiRoute{"DELETE", "/aiv/v1/keys/{id}", Access::kAdmin, h::delete_key},
-    ApiRoute{"GET", "/aiv/v1/teams", Access::kAdmin, h::list_teams},
+    ApiRoute{"GET", "/aiv/v1/teams", Access::kAdmin, h::list_teams, Stream::kItems},
     ApiRoute{"POST", "/aiv/v1/teams", Access::kAdmin, h::post_team},
     ApiRoute{"GET", "/aiv/v1/teams/{name*}", Access::kAdmin, h::get_team},
     ApiRoute{"PATCH", "/aiv/v1/teams/{name*}", Access::kAdmin, h::patch_team},
     ApiRoute{"DELETE", "/aiv/v1/teams/{name*}", Access::kAdmin, h::delete_team},
-    ApiRoute{"GET", "/aiv/v1/tokens", Access::kAdmin, h::list_tokens},
+    ApiRoute{"GET", "/aiv/v1/tokens", Access::kAdmin, h::list_tokens, Stream::kItems},
     ApiRoute{"POST", "/aiv/v1/tokens", Access::kAdmin, h::post_token},
     ApiRoute{"GET", "/aiv/v1/tokens/{id}", Access::kAdmin, h::get_token},
     ApiRoute{"DELETE", "/aiv/v1/tokens/{id}", Access::kAdmin, h::delete_token},
     ApiRoute{"GET", "/aiv/v1/plans", Access::kOperator, h::list_plans},
     ApiRoute{"POST", "/aiv/v1/plans", Access::kOperator, h::post_plan},
     ApiRoute{"GET", "/aiv/v1/audit", Access::kAdmin, h::list_audit},
-    ApiRoute{"GET", "/aiv/v1/events", Access::kOperator, h::list_events, true},
+    ApiRoute{"GET", "/aiv/v1/events", Access::kOperator, h::list_events, Stream::kEvents},
 };
 
 std::vector<std::string_view> segments_of(std::string_view path) {
@@ -235,14 +235,18 @@ net::Task<> Api::handle(net::ExchangePtr exchange) {
     co_await send(exchange, reply_of(403, "forbidden", "this needs a key with the role " + needed));
     co_return;
   }
-  if (found->stream && wants_stream(head)) {
-    co_await stream_events(exchange);
-    co_return;
-  }
   request.method = head.method;
   request.path = head.path;
   request.query = head.query;
   request.actor = net::header_or(head.headers, "x-aiv-actor", "");
+  if (found->stream != Stream::kNone && wants_stream(head)) {
+    if (found->stream == Stream::kEvents) {
+      co_await stream_events(exchange);
+    } else {
+      co_await watch_list(exchange, found, std::move(request));
+    }
+    co_return;
+  }
   if (head.method != "GET") {
     auto body = co_await exchange->read_body(kApiBodyBytesMax);
     if (!body) {

@@ -34,13 +34,19 @@ struct ApiReply {
 
 struct ApiContext;
 
+enum class Stream {
+  kNone,
+  kEvents,  // what happens, from ?since= on
+  kItems,   // the list and then its changes (api_watch.cpp)
+};
+
 // One entry: `pattern` has {name} for a segment and {name*} for all that is left.
 struct ApiRoute {
   std::string_view method;
   std::string_view pattern;
   Access access;
   net::Task<ApiReply> (*handler)(ApiContext& context, ApiRequest request);
-  bool stream = false;  // answered by the events stream when the caller asks for one
+  Stream stream = Stream::kNone;  // what it answers with when the caller asks for a stream
 };
 [[nodiscard]] std::span<const ApiRoute> api_routes();
 
@@ -64,6 +70,7 @@ class Api {
 
  private:
   net::Task<> stream_events(net::ExchangePtr exchange);
+  net::Task<> watch_list(net::ExchangePtr exchange, const ApiRoute* route, ApiRequest request);
   ApiContext& context_;
 };
 

@@ -200,8 +200,11 @@ net::Task<> wait_until_settled(ApiContext& context, std::string name) {
   while (!context.stopping && net::Clock::now() < deadline) {
     const auto& status = context.cluster.state().status;
     const auto it = status.find(name);
-    if (it != status.end() && (it->second.state == "ready" || it->second.state == "failed")) co_return;
-    co_await subscription.signal().wait_until(std::min(deadline, net::Clock::now() + net::milliseconds(500)));
+    const bool decided = !context.cluster.undecided();
+    if (decided && it != status.end() && (it->second.state == "ready" || it->second.state == "failed"))
+      co_return;
+    const auto look_again = decided ? net::milliseconds(500) : net::milliseconds(20);
+    co_await subscription.signal().wait_until(std::min(deadline, net::Clock::now() + look_again));
   }
 }
 

@@ -4,7 +4,7 @@
 
 #include "base/hash.hpp"
 #include "base/units.hpp"
-#include "controller/api.hpp"
+#include "controller/api_records.hpp"
 #include "core/keys.hpp"
 #include "wire/documents.hpp"
 
@@ -26,10 +26,6 @@ bool is_last_admin(const Cluster& cluster, const std::string& id) {
 ApiReply last_admin() {
   return reply_error({ErrorCode::kConflict, "it is the last usable admin key", ""}, "last_admin",
                      "aiv key create NAME --role admin");
-}
-
-ApiReply no_key(const std::string& id) {
-  return reply_error({ErrorCode::kNotFound, "there is no key of this id", printable(id, 64)});
 }
 
 Cluster::Change key_change(const KeyRecord& record, std::string actor, std::string action) {
@@ -63,15 +59,11 @@ net::Task<Result<NewKey>> create_key(ApiContext& context, RouteKey wanted, std::
 namespace handlers {
 
 net::Task<ApiReply> list_keys(ApiContext& context, ApiRequest) {
-  Json items = Json::array();
-  for (const auto& [id, record] : context.cluster.keys()) items.push_back(view_key(context.cluster, record));
-  co_return reply_list(context, std::move(items));
+  co_return reply_all(context, context.cluster.keys(), view_key);
 }
 
 net::Task<ApiReply> get_key(ApiContext& context, ApiRequest request) {
-  const auto found = context.cluster.keys().find(request.arguments.front());
-  if (found == context.cluster.keys().end()) co_return no_key(request.arguments.front());
-  co_return ApiReply{200, view_key(context.cluster, found->second)};
+  co_return reply_one(context, context.cluster.keys(), request.arguments.front(), "key", view_key);
 }
 
 net::Task<ApiReply> post_key(ApiContext& context, ApiRequest request) {
@@ -129,7 +121,7 @@ net::Task<ApiReply> patch_key(ApiContext& context, ApiRequest request) {
   const KeyLimits limits = key_limits_asked(reader, "limits", found == cluster.keys().end() ? KeyLimits{} : found->second.key.limits);
   reader.refuse_unknown();
   if (!reader.ok()) co_return reply_error(reader.error());
-  if (found == cluster.keys().end()) co_return no_key(id);
+  if (found == cluster.keys().end()) co_return reply_not_found("key", id);
   KeyRecord record = found->second;
   Txn joining;
   if (has_team && team != record.key.team) {
@@ -154,7 +146,7 @@ net::Task<ApiReply> patch_key(ApiContext& context, ApiRequest request) {
 net::Task<ApiReply> delete_key(ApiContext& context, ApiRequest request) {
   Cluster& cluster = context.cluster;
   const std::string id = request.arguments.front();
-  if (!cluster.keys().contains(id)) co_return no_key(id);
+  if (!cluster.keys().contains(id)) co_return reply_not_found("key", id);
   if (is_last_admin(cluster, id)) co_return last_admin();
   Cluster::Change change;
   change.txn.ops.push_back(Op::erase(kKeyPrefix + id));

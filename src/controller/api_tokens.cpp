@@ -2,7 +2,7 @@
 #include "base/file.hpp"
 #include "base/hash.hpp"
 #include "base/units.hpp"
-#include "controller/api.hpp"
+#include "controller/api_records.hpp"
 #include "core/join_token.hpp"
 #include "net/pki.hpp"
 
@@ -13,10 +13,6 @@ namespace {
 constexpr std::int64_t kDefaultTtlS = 24 * 3600;
 constexpr int kDefaultUses = 16;
 constexpr std::size_t kTokensMax = 1000;
-
-ApiReply no_token(const std::string& id) {
-  return reply_error({ErrorCode::kNotFound, "there is no join token of this id", printable(id, 64)});
-}
 
 }  // namespace
 
@@ -38,15 +34,11 @@ Json view_token(const Cluster& cluster, const TokenRecord& token) {
 namespace handlers {
 
 net::Task<ApiReply> list_tokens(ApiContext& context, ApiRequest) {
-  Json items = Json::array();
-  for (const auto& [id, token] : context.cluster.tokens()) items.push_back(view_token(context.cluster, token));
-  co_return reply_list(context, std::move(items));
+  co_return reply_all(context, context.cluster.tokens(), view_token);
 }
 
 net::Task<ApiReply> get_token(ApiContext& context, ApiRequest request) {
-  const auto found = context.cluster.tokens().find(request.arguments.front());
-  if (found == context.cluster.tokens().end()) co_return no_token(request.arguments.front());
-  co_return ApiReply{200, view_token(context.cluster, found->second)};
+  co_return reply_one(context, context.cluster.tokens(), request.arguments.front(), "join token", view_token);
 }
 
 net::Task<ApiReply> post_token(ApiContext& context, ApiRequest request) {
@@ -95,7 +87,7 @@ net::Task<ApiReply> post_token(ApiContext& context, ApiRequest request) {
 
 net::Task<ApiReply> delete_token(ApiContext& context, ApiRequest request) {
   const std::string id = request.arguments.front();
-  if (!context.cluster.tokens().contains(id)) co_return no_token(id);
+  if (!context.cluster.tokens().contains(id)) co_return reply_not_found("join token", id);
   Cluster::Change change;
   change.txn.ops.push_back(Op::erase(kTokenPrefix + id));
   change.actor = request.actor;

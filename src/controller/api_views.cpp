@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "base/units.hpp"
-#include "controller/api.hpp"
+#include "controller/api_records.hpp"
 #include "core/footprint.hpp"
 #include "wire/documents.hpp"
 
@@ -49,10 +49,6 @@ Json view_device_bytes(const DeviceBytes& planned, const ReplicaStatus* seen) {
   return json;
 }
 
-ApiReply not_found(std::string_view what, const std::string& name) {
-  return reply_error({ErrorCode::kNotFound, "there is no " + std::string(what) + " of this name", printable(name, 128)});
-}
-
 }  // namespace
 
 Json view_device(const Cluster& cluster, const NodeRecord& node, const Device& device) {
@@ -83,9 +79,9 @@ Json view_device(const Cluster& cluster, const NodeRecord& node, const Device& d
   json["state"] = !device.refused.empty() ? "refused" : node_state(state, node);
   json["refused"] = printable(device.refused, 1024);
   Json replicas = Json::array();
-  for (const auto& [id, placement] : state.placements) {
-    for (const DeviceBytes& bytes : placement.spec.devices) {
-      if (bytes.device_id == device.id) replicas.push_back(id);
+  for (const Placement* placement : state.placements.on_node(node.id)) {
+    for (const DeviceBytes& bytes : placement->spec.devices) {
+      if (bytes.device_id == device.id) replicas.push_back(placement->spec.id);
     }
   }
   json["replicas"] = std::move(replicas);
@@ -144,7 +140,19 @@ Json view_model(const Cluster& cluster, const ModelRecord& model) {
 Json view_deployment(const Cluster& cluster, const Deployment& deployment) {
   const ControllerState& state = cluster.state();
   DeploymentStatus status;
-  if (const auto it = state.status.find(deployment.name); it != state.status.end()) status = it->second;
+  if (const auto it = state.status.find(deployment.name); it != state.status.end()) {
+    status = it->second;
+  } else {
+    status.reason = "it was put just now; its place is being decided";
+  }
+  // What was decided last may be of before a change that was taken in since.
+  const auto outdated = [&](const Placement* each) { return each->generation != deployment.generation; };
+  if (cluster.undecided() && status.state == "ready" &&
+      (status.ready < deployment.replicas_min ||
+       std::ranges::any_of(state.placements.of_deployment(deployment.name), outdated))) {
+    status.state = "pending";
+    status.reason = "a change of it is being decided";
+  }
   Json json;
   json["name"] = deployment.name;
   json["model"] = deployment.model;
@@ -154,9 +162,10 @@ Json view_deployment(const Cluster& cluster, const Deployment& deployment) {
   json["replicas"]["placed"] = status.placed;
   std::int64_t ctx = deployment.ctx;
   int slots = deployment.slots;
-  for (const auto& [id, placement] : state.placements) {
-    if (placement.spec.deployment != deployment.name || placement.spec.draining) continue;
-    if (placement.generation != deployment.generation) continue;
+  const auto replicas = state.placements.of_deployment(deployment.name);
+  for (const Placement* each : replicas) {
+    const Placement& placement = *each;
+    if (placement.spec.draining || placement.generation != deployment.generation) continue;
     slots = placement.spec.slots;
     ctx = placement.spec.ctx / std::max(1, slots);
     break;
@@ -181,10 +190,12 @@ Json view_deployment(const Cluster& cluster, const Deployment& deployment) {
   json["on"] = deployment.on;
   json["tolerates"] = deployment.tolerates;
   Json why = Json::array();
-  for (const auto& [id, placement] : state.placements) {
-    if (placement.spec.deployment != deployment.name) continue;
-    const ReplicaStatus* seen = observed_replica(state, placement);
-    why.push_back({{"replica", id}, {"node", placement.node}, {"state", state_of(placement, seen)}, {"why", placement.why}});
+  for (const Placement* placement : replicas) {
+    const ReplicaStatus* seen = observed_replica(state, *placement);
+    why.push_back({{"replica", placement->spec.id},
+                   {"node", placement->node},
+                   {"state", state_of(*placement, seen)},
+                   {"why", placement->why}});
   }
   json["why"] = std::move(why);
   json["state"] = status.state;
@@ -263,16 +274,11 @@ Json view_event(const EventEntry& event) {
 namespace handlers {
 
 net::Task<ApiReply> list_nodes(ApiContext& context, ApiRequest) {
-  Json items = Json::array();
-  for (const auto& [id, node] : context.cluster.state().nodes) items.push_back(view_node(context.cluster, node));
-  co_return reply_list(context, std::move(items));
+  co_return reply_all(context, context.cluster.state().nodes, view_node);
 }
 
 net::Task<ApiReply> get_node(ApiContext& context, ApiRequest request) {
-  const auto& nodes = context.cluster.state().nodes;
-  const auto node = nodes.find(request.arguments.front());
-  if (node == nodes.end()) co_return not_found("node", request.arguments.front());
-  co_return ApiReply{200, view_node(context.cluster, node->second)};
+  co_return reply_one(context, context.cluster.state().nodes, request.arguments.front(), "node", view_node);
 }
 
 net::Task<ApiReply> list_devices(ApiContext& context, ApiRequest) {
@@ -291,7 +297,7 @@ net::Task<ApiReply> get_device(ApiContext& context, ApiRequest request) {
       if (device.id == request.arguments.front()) co_return ApiReply{200, view_device(context.cluster, node, device)};
     }
   }
-  co_return not_found("device", request.arguments.front());
+  co_return reply_not_found("device", request.arguments.front());
 }
 
 net::Task<ApiReply> list_replicas(ApiContext& context, ApiRequest request) {
@@ -307,16 +313,14 @@ net::Task<ApiReply> list_replicas(ApiContext& context, ApiRequest request) {
 }
 
 net::Task<ApiReply> get_replica(ApiContext& context, ApiRequest request) {
-  const auto& placements = context.cluster.state().placements;
-  const auto placement = placements.find(request.arguments.front());
-  if (placement == placements.end()) co_return not_found("replica", request.arguments.front());
-  co_return ApiReply{200, view_replica(context.cluster, placement->second)};
+  co_return reply_one(context, context.cluster.state().placements, request.arguments.front(), "replica",
+                      view_replica);
 }
 
 net::Task<ApiReply> get_replica_log(ApiContext& context, ApiRequest request) {
   const auto& placements = context.cluster.state().placements;
   const auto placement = placements.find(request.arguments.front());
-  if (placement == placements.end()) co_return not_found("replica", request.arguments.front());
+  if (placement == placements.end()) co_return reply_not_found("replica", request.arguments.front());
   const std::string id = placement->first;
   const std::string node = placement->second.node;
   auto log = co_await context.ask_node(node, "/node/v1/replicas/" + id + "/log", 256 * 1024);
@@ -328,31 +332,21 @@ net::Task<ApiReply> get_replica_log(ApiContext& context, ApiRequest request) {
 }
 
 net::Task<ApiReply> list_models(ApiContext& context, ApiRequest) {
-  Json items = Json::array();
-  for (const auto& [id, model] : context.cluster.state().models) items.push_back(view_model(context.cluster, model));
-  co_return reply_list(context, std::move(items));
+  co_return reply_all(context, context.cluster.state().models, view_model);
 }
 
 net::Task<ApiReply> get_model(ApiContext& context, ApiRequest request) {
-  const auto& models = context.cluster.state().models;
-  const auto model = models.find(request.arguments.front());
-  if (model == models.end()) co_return not_found("model", request.arguments.front());
-  co_return ApiReply{200, view_model(context.cluster, model->second)};
+  co_return reply_one(context, context.cluster.state().models, request.arguments.front(), "model",
+                      view_model);
 }
 
 net::Task<ApiReply> list_deployments(ApiContext& context, ApiRequest) {
-  Json items = Json::array();
-  for (const auto& [name, deployment] : context.cluster.state().deployments) {
-    items.push_back(view_deployment(context.cluster, deployment));
-  }
-  co_return reply_list(context, std::move(items));
+  co_return reply_all(context, context.cluster.state().deployments, view_deployment);
 }
 
 net::Task<ApiReply> get_deployment(ApiContext& context, ApiRequest request) {
-  const auto& deployments = context.cluster.state().deployments;
-  const auto deployment = deployments.find(request.arguments.front());
-  if (deployment == deployments.end()) co_return not_found("deployment", request.arguments.front());
-  co_return ApiReply{200, view_deployment(context.cluster, deployment->second)};
+  co_return reply_one(context, context.cluster.state().deployments, request.arguments.front(), "deployment",
+                      view_deployment);
 }
 
 net::Task<ApiReply> list_events(ApiContext& context, ApiRequest request) {

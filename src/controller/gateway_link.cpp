@@ -12,6 +12,7 @@ namespace aiv::controller {
 
 namespace {
 
+constexpr std::size_t kRefusalsToldMax = 20;  // of one link
 constexpr std::size_t kLineBytesMax = 4 * 1024 * 1024;
 constexpr std::size_t kAnswerBytesMax = 16 * 1024 * 1024;  // counters of a thousand replicas
 constexpr auto kHeard = net::milliseconds(1000);
@@ -222,16 +223,18 @@ void GatewayLink::on_observe_line(const std::string& node, const std::string& li
   }
   if (type != "observed") return;
   auto document = wire::node_observed_from_json(reader.object("document"));
-  if (!document) {
-    log_warn("node.document_refused", {{"node", node}, {"reason", document.error().message()}});
-    return;
-  }
+  if (!document) return refuse_document(node, document.error().message());
   // Which node it is says the link's certificate, never the document.
-  if (auto sound = check_observed(*document, node); !sound) {
-    cluster_.tell("node.document_refused", "node/" + node, sound.error().message());
-    return;
-  }
+  if (auto sound = check_observed(*document, node); !sound) return refuse_document(node, sound.error().message());
   cluster_.take(event::Observed{*std::move(document)});
+}
+
+// The same words once a link: a node that repeats them must not drive all else out of the events.
+void GatewayLink::refuse_document(const std::string& node, const std::string& reason) {
+  const auto session = sessions_.find(node);
+  if (session == sessions_.end() || session->second->refusals.size() >= kRefusalsToldMax) return;
+  if (!session->second->refusals.insert(reason).second) return;
+  cluster_.tell("node.document_refused", "node/" + node, reason);
 }
 
 net::Task<> GatewayLink::push_desired(std::string node, SessionPtr session) {

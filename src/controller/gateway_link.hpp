@@ -7,6 +7,7 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "controller/cluster.hpp"
@@ -37,6 +38,7 @@ class GatewayLink {
     explicit Session(net::Executor executor) : changed(executor) {}
     bool up = true;
     Version acknowledged;
+    std::set<std::string> refusals;  // why reports were refused, as far as it was told
     net::Signal changed;  // a newer document, or the end
   };
   using SessionPtr = std::shared_ptr<Session>;
@@ -49,6 +51,7 @@ class GatewayLink {
   net::Task<> observe(std::string node, SessionPtr session);
   net::Task<> observe_once(std::string node, SessionPtr session);
   void on_observe_line(const std::string& node, const std::string& line);
+  void refuse_document(const std::string& node, const std::string& reason);
   net::Task<> push_desired(std::string node, SessionPtr session);
   net::Task<bool> push_once(std::string node, NodeDesired document, SessionPtr session);
   net::Task<> renew_certificates(std::string node, SessionPtr session);

@@ -196,9 +196,16 @@ Json describe(const Operation& operation) {
   for (const ApiRoute& route : api_routes()) {
     std::string pattern(route.pattern);
     std::erase(pattern, '*');
-    if (route.method == upper(operation.method) && pattern == operation.path) {
-      json["x-aiv-role"] = to_string(route.access);
-    }
+    if (route.method != upper(operation.method) || pattern != operation.path) continue;
+    json["x-aiv-role"] = to_string(route.access);
+    if (route.stream == Stream::kNone) continue;
+    Json stream;
+    stream["type"] = "string";
+    stream["description"] =
+        route.stream == Stream::kEvents
+            ? "each event as it happens"
+            : "watch: `put` with each item, `synced`, then `put` and `delete` with each change";
+    json["responses"]["200"]["content"]["text/event-stream"]["schema"] = std::move(stream);
   }
   if (std::string_view(operation.path) == kUsagePath) {
     json["x-aiv-role"] = to_string(Access::kUser);

@@ -151,6 +151,10 @@ Result<> SqliteStore::open() {
                                            std::to_string(kSqliteSchemaVersion) + ": use the newer aiv again", path_);
     }
     if (application < 0 && unread_for_want_of_room()) return {};
+    if (application < 0) {
+      damaged("state.db cannot be read: it is cut off or damaged");
+      return {};
+    }
     if (application != kSqliteApplicationId || version != kSqliteSchemaVersion) {
       damaged("state.db is not a state of ours (application id " + std::to_string(application) + ", schema " +
               std::to_string(version) + ")");

@@ -350,5 +350,33 @@ TEST(Cluster, AnOtherLeaderInTheStateFencesThisOne) {
   EXPECT_FALSE(rig.cluster->leads());
 }
 
+TEST(ApiWatch, AListIsSentWholeAndThenEachChangeOfIt) {
+  Rig rig;
+  rig.join("n1", {8 * kGiB});
+  net::RequestHead head{
+      "GET", "/aiv/v1/deployments", "", {{"x-aiv-role", "operator"}, {"accept", "text/event-stream"}}};
+  auto exchange = std::make_shared<test::FakeExchange>(std::move(head), "");
+  ASSERT_EQ(rig.call("POST", "/aiv/v1/deployments", R"({"name":"chat","model":"fake-small"})").status, 201);
+  net::spawn(rig.context.get_executor(), rig.api->handle(exchange), "watch");
+  rig.run_until([&] { return exchange->text.contains("event: synced\n"); });
+  EXPECT_LT(exchange->text.find("\"name\":\"chat\""), exchange->text.find("event: synced"));
+  ASSERT_EQ(rig.call("POST", "/aiv/v1/deployments", R"({"name":"next","model":"fake-small"})").status, 201);
+  rig.run_until([&] { return exchange->text.contains("\"name\":\"next\""); });
+  ASSERT_EQ(rig.call("DELETE", "/aiv/v1/deployments/chat").status, 200);
+  rig.run_until([&] { return exchange->text.contains("event: delete\ndata: {\"name\":\"chat\"}\n"); });
+  exchange->leave();
+  rig.run_until([&] { return exchange.use_count() == 1; });
+}
+
+TEST(ApiWatch, AsksForTheSameRoleAsTheList) {
+  Rig rig;
+  net::RequestHead head{
+      "GET", "/aiv/v1/keys", "", {{"x-aiv-role", "operator"}, {"accept", "text/event-stream"}}};
+  auto exchange = std::make_shared<test::FakeExchange>(std::move(head), "");
+  net::spawn(rig.context.get_executor(), rig.api->handle(exchange), "watch");
+  rig.run_until([&] { return exchange->finished; });
+  EXPECT_EQ(exchange->answer.status, 403);
+}
+
 }  // namespace
 }  // namespace aiv::controller
