@@ -64,11 +64,13 @@ bench: ## benchmarks; they print and do not judge
 	@scripts/build.sh release
 	@scripts/run-benches.sh $(ARGS)
 
-faults: ## the fault run: >= 60 seeded faults under load, good requests and continued streams (ARGS="--seed 2 --rate 10")
+AWAY_ARGS ?= --rate 2
+faults: ## the fault run: >= 60 seeded faults under load (ARGS="--seed 2"), then ten minutes without a controller (AWAY_ARGS="--controller-away 60")
 	@scripts/setup.sh build run test
 	@scripts/build.sh release
 	@tests/e2e/prepare.sh
 	@AIV_BIN=build/release/bin/aiv node bench/faults/run.mjs $(ARGS)
+	@AIV_BIN=build/release/bin/aiv node bench/faults/catalogue.mjs --part away $(AWAY_ARGS)
 
 sim-nightly: ## 10,000 simulated clusters with faults; seeds from the date (AIV_SIM_FIRST sets the first)
 	@scripts/setup.sh build run test

@@ -1,11 +1,12 @@
 // The catalogue: single kinds of fault, many times each, on real processes with the fake engine and open-loop load.
 //
 //   node bench/faults/catalogue.mjs [--part nodes|controller|away|stalls|own-stalls|flapping|scale] [--nodes 5] [--kills 20]
-//        [--stops 50] [--controller-away 60] [--agents 200] [--deployments 1000]
+//        [--stops 50] [--controller-away 600] [--agents 200] [--deployments 1000]
 //
 //   nodes       a node dies or is cut off: when its routes are gone, when the wanted replicas are there again, what is lost
 //   controller  kill -9 of the controller under load and writes: failed requests, lost acknowledged changes
-//   away        the controller is dead for --controller-away seconds (600: ten minutes), and an engine dies meanwhile
+//   away        the controller is dead for --controller-away seconds (ten minutes unless said otherwise), and an engine dies
+//               meanwhile
 //   stalls      an agent that stands still for a second: false alarms
 //   own-stalls  the controller stands still for 5 s, the gateway for 2 s: what they did not hear is nobody's silence
 //   flapping    a node that is lost three times in five minutes: nothing new goes there until it has been calm
@@ -16,7 +17,7 @@ import path from 'node:path';
 import { isAlive, killHard, processesOf, commandOf, residentBytes, stopProcess } from '../../tests/e2e/lib/processes.mjs';
 import { Site } from '../../tests/e2e/lib/site.mjs';
 import { sleep, waitFor } from '../../tests/e2e/lib/wait.mjs';
-import { makeIdentities, startAgents } from './agents.mjs';
+import { Agents, makeIdentities } from './agents.mjs';
 import { PROMPTS, ask, generator, judge, load, percent, quantile } from './client.mjs';
 import { MODEL, Ours } from './ours.mjs';
 
@@ -171,7 +172,7 @@ async function stalls() {
 
 // Dead for so long that nothing it should have done can wait for it: its parent stands still, so nobody starts it again.
 async function away() {
-  const seconds = number('controller-away', 60);
+  const seconds = number('controller-away', 600);
   const ours = await Ours.start({ nodes: 3, replicas: 3, slots: 8 });
   try {
     const parent = ours.site.server.child.pid;
@@ -272,11 +273,45 @@ const cpuMs = (pid) => {
   return (Number(fields[11]) + Number(fields[12])) * 10; // CLK_TCK is 100
 };
 
+// From the start of `aiv server` after a kill -9 of all its processes: until its port answers from the persisted routes,
+// until a chat has its whole answer from a node, until /aiv/v1 answers, and until it lists what it has.
+async function restarts(site, { count, deployments, model }) {
+  const took = { routes: [], chat: [], api: [], list: [] };
+  const headers = { authorization: `Bearer ${site.key}`, 'content-type': 'application/json' };
+  const body = JSON.stringify({ model, stream: true, messages: [{ role: 'user', content: 'Is it you?' }] });
+  const tries = {
+    routes: async () => (await fetch(`${site.url}/v1/models`, { headers })).ok,
+    chat: async () => /\[DONE\]/.test(await (await fetch(`${site.url}/v1/chat/completions`, { method: 'POST', headers, body })).text()),
+    api: async () => (await fetch(`${site.url}/aiv/v1/status`, { headers })).ok,
+    list: async () => (await site.api('deployments')).items.length === deployments,
+  };
+  for (let i = 0; i < number('restarts', 5); ++i) {
+    const { server } = site;
+    const parts = [server.child.pid, childOf(site, 'gateway-process'), childOf(site, 'controller-process')];
+    for (const pid of parts) process.kill(pid, 'SIGKILL');
+    await server.exited;
+    await waitFor('its processes are gone', () => parts.every((pid) => !isAlive(pid)), { everyMs: 2 });
+    const since = performance.now();
+    const started = site.startServer();
+    await Promise.all(Object.entries(tries).map(async ([name, attempt]) => {
+      await waitFor(name, attempt, { timeoutMs: 60_000, everyMs: 10 });
+      took[name].push(performance.now() - since);
+    }));
+    await started;
+    await waitFor('all nodes are back', async () => (await site.api('nodes')).items.filter((n) => n.state === 'ready').length === count, { timeoutMs: 60_000, everyMs: 200 });
+    await sleep(2000);
+  }
+  row('server killed and started: its port answers (routes)', summary(took.routes));
+  row('  a chat has its whole answer from a node', summary(took.chat));
+  row('  /aiv/v1 answers', summary(took.api));
+  row('  /aiv/v1 lists all deployments', summary(took.list));
+}
+
 async function scale() {
   const count = number('agents', 200);
   const deployments = number('deployments', 1000);
   const site = await Site.start();
-  let agents = [];
+  let agents = null;
   try {
     const linkPort = Number(site.link.split(':')[1]);
     // Before there is a node: each change of a deployment plans the whole cluster anew, and that is not what is measured here.
@@ -287,7 +322,7 @@ async function scale() {
     const postMs = Date.now() - posted;
     const identities = makeIdentities({ dataDir: site.data, folder: path.join(site.dir, 'agents'), count });
     const joined = Date.now();
-    agents = startAgents({ identities, linkPort });
+    agents = await Agents.start({ identities, linkPort });
     await waitFor('all agents are ready', async () => (await site.api('nodes')).items.filter((n) => n.state === 'ready').length === count, { timeoutMs: 120_000, everyMs: 500 });
     const nodesMs = Date.now() - joined;
     let ready = 0;
@@ -295,11 +330,11 @@ async function scale() {
     const placedMs = Date.now() - joined;
 
     const pids = { gateway: childOf(site, 'gateway-process'), controller: childOf(site, 'controller-process') };
-    for (const agent of agents) agent.gaps = [];
+    await agents.gaps();
     const before = Object.fromEntries(Object.entries(pids).map(([name, pid]) => [name, cpuMs(pid)]));
     const MEASURE_MS = 20_000;
     await sleep(MEASURE_MS);
-    const gaps = agents.flatMap((agent) => agent.gaps);
+    const gaps = await agents.gaps();
     console.log(`\n${count} simulated agents with ${deployments} deployments on one server:`);
     row('deployments posted (no node yet)', `${(postMs / 1000).toFixed(1)} s`);
     row('all agents connected at once, all ready after', `${(nodesMs / 1000).toFixed(1)} s`);
@@ -311,28 +346,9 @@ async function scale() {
     const lost = (await site.api('events?limit=1000')).items.filter((event) => event.kind === 'node.lost').length;
     row('nodes declared lost meanwhile', lost);
 
-    const serving = [];
-    const api = [];
-    for (let i = 0; i < 5; ++i) {
-      const { server } = site;
-      const parts = [server.child.pid, childOf(site, 'gateway-process'), childOf(site, 'controller-process')];
-      for (const pid of parts) process.kill(pid, 'SIGKILL');
-      await server.exited;
-      await waitFor('its processes are gone', () => parts.every((pid) => !isAlive(pid)), { everyMs: 2 });
-      const since = Date.now();
-      const started = site.startServer();
-      await waitFor('it serves', async () => (await fetch(`${site.url}/v1/models`, { headers: { authorization: `Bearer ${site.key}` } })).ok, { timeoutMs: 60_000, everyMs: 5 });
-      serving.push(Date.now() - since);
-      await waitFor('its API answers', async () => (await site.api('deployments')).items.length === deployments, { timeoutMs: 60_000, everyMs: 5 });
-      api.push(Date.now() - since);
-      await started;
-      await waitFor('all nodes are back', async () => (await site.api('nodes')).items.filter((n) => n.state === 'ready').length === count, { timeoutMs: 60_000, everyMs: 200 });
-      await sleep(2000);
-    }
-    row('server killed and started: first answer (routes)', summary(serving));
-    row('server killed and started: API lists all deployments', summary(api));
+    await restarts(site, { count, deployments, model: (await site.api('deployments')).items.find((d) => d.state === 'ready').name });
   } finally {
-    for (const agent of agents) agent.stop();
+    await agents?.stop();
     await site.stop();
   }
 }
