@@ -13,7 +13,7 @@ if command -v node >/dev/null; then
 else
   echo "node is not installed: the tables against the solvers are left out"
 fi
-"$bench" bound 20 20 1000
+"$bench" bound 20 24 1000 2
 "$bench" bound 200 5 1000
 "$bench" scale 10000
 "$bench" scale 10000 3

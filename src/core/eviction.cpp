@@ -1,6 +1,7 @@
 #include "core/eviction.hpp"
 
 #include <algorithm>
+#include <span>
 #include <tuple>
 
 namespace aiv {
@@ -23,11 +24,25 @@ Bytes bytes_on(const EvictionCandidate& candidate, const std::string& device) {
   return found == candidate.bytes.end() ? 0 : found->second;
 }
 
-// The candidates of one device that are least worth, at most kEvictionExactMax.
-std::vector<const EvictionCandidate*> candidates_on(const EvictionInput& input, const std::string& device) {
+// Where the new replica could go: one device, or those of a split.
+using Place = std::span<const EvictionDevice>;
+
+Bytes missing_on(const EvictionDevice& device) {
+  return device.needed_bytes - device.free_bytes;
+}
+
+bool has_room(Place place) {
+  return std::ranges::all_of(place, [](const EvictionDevice& device) { return missing_on(device) <= 0; });
+}
+
+// The candidates on devices of the place where room is missing: those least worth, at most kEvictionExactMax.
+std::vector<const EvictionCandidate*> candidates_on(const EvictionInput& input, Place place) {
   std::vector<const EvictionCandidate*> out;
   for (const EvictionCandidate& candidate : input.candidates) {
-    if (bytes_on(candidate, device) > 0) out.push_back(&candidate);
+    const bool helps = std::ranges::any_of(place, [&](const EvictionDevice& device) {
+      return missing_on(device) > 0 && bytes_on(candidate, device.id) > 0;
+    });
+    if (helps) out.push_back(&candidate);
   }
   std::ranges::sort(out, [](const EvictionCandidate* a, const EvictionCandidate* b) {
     const std::int64_t worth_a = worth_of(*a);
@@ -38,9 +53,10 @@ std::vector<const EvictionCandidate*> candidates_on(const EvictionInput& input, 
   return out;
 }
 
-// Nothing if a deployment would lose more than it has to spare.
+// Nothing if a deployment would lose more than it has to spare, or a device of the place had too little room
+// all the same.
 std::optional<Set> set_of(std::uint32_t mask, const std::vector<const EvictionCandidate*>& candidates,
-                          const std::string& device, const std::map<std::string, int>& spare) {
+                          Place place, const std::map<std::string, int>& spare) {
   Set set;
   set.mask = mask;
   std::map<std::string, int> lost;
@@ -50,23 +66,30 @@ std::optional<Set> set_of(std::uint32_t mask, const std::vector<const EvictionCa
     const auto may = spare.find(candidate.deployment);
     if (may == spare.end() || ++lost[candidate.deployment] > may->second) return std::nullopt;
     set.loss += worth_of(candidate);
-    set.freed += bytes_on(candidate, device);
     ++set.count;
+  }
+  for (const EvictionDevice& device : place) {
+    Bytes freed = 0;
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      if ((mask & (1U << i)) != 0) freed += bytes_on(*candidates[i], device.id);
+    }
+    if (freed < missing_on(device)) return std::nullopt;
+    set.freed += freed;
   }
   return set;
 }
 
-std::optional<Eviction> clear_device(const EvictionInput& input, const EvictionDevice& device) {
-  const Bytes missing = device.needed_bytes - device.free_bytes;
-  const auto candidates = candidates_on(input, device.id);
+// Nothing: it cannot be cleared.
+std::optional<Eviction> clear_place(const EvictionInput& input, Place place) {
+  const auto candidates = candidates_on(input, place);
   std::optional<Set> best;
   for (std::uint32_t mask = 1; mask < (1U << candidates.size()); ++mask) {
-    const auto set = set_of(mask, candidates, device.id, input.spare);
-    if (set && set->freed >= missing && (!best || *set < *best)) best = set;
+    const auto set = set_of(mask, candidates, place, input.spare);
+    if (set && (!best || *set < *best)) best = set;
   }
   if (!best) return std::nullopt;
   Eviction out;
-  out.device = device.id;
+  for (const EvictionDevice& device : place) out.devices.push_back(device.id);
   out.freed_bytes = best->freed;
   out.loss = best->loss;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
@@ -74,6 +97,26 @@ std::optional<Eviction> clear_device(const EvictionInput& input, const EvictionD
   }
   std::ranges::sort(out.replicas);
   return out;
+}
+
+// The place that is cleared with the least loss; a hole that is there first.
+std::optional<Eviction> choose_among(const EvictionInput& input, const std::vector<Place>& places) {
+  for (const Place place : places) {
+    if (!has_room(place)) continue;
+    Eviction hole;
+    for (const EvictionDevice& device : place) hole.devices.push_back(device.id);
+    return hole;
+  }
+  std::optional<Eviction> best;
+  for (const Place place : places) {
+    auto eviction = clear_place(input, place);
+    if (!eviction) continue;
+    const auto key = [](const Eviction& e) {
+      return std::tuple(e.loss, e.replicas.size(), e.freed_bytes, e.devices);
+    };
+    if (!best || key(*eviction) < key(*best)) best = std::move(eviction);
+  }
+  return best;
 }
 
 }  // namespace
@@ -86,21 +129,13 @@ std::int64_t worth_of(const EvictionCandidate& candidate) {
 }
 
 std::optional<Eviction> choose_evictions(const EvictionInput& input) {
+  std::vector<Place> places;
   for (const EvictionDevice& device : input.devices) {
-    if (device.needed_bytes > 0 && device.free_bytes >= device.needed_bytes)
-      return Eviction{device.id, {}, 0, 0};
+    if (device.needed_bytes > 0) places.emplace_back(&device, 1);
   }
-  std::optional<Eviction> best;
-  for (const EvictionDevice& device : input.devices) {
-    if (device.needed_bytes <= 0) continue;
-    auto eviction = clear_device(input, device);
-    if (!eviction) continue;
-    const auto key = [](const Eviction& e) {
-      return std::tuple(e.loss, e.replicas.size(), e.freed_bytes, e.device);
-    };
-    if (!best || key(*eviction) < key(*best)) best = std::move(eviction);
-  }
-  return best;
+  if (auto eviction = choose_among(input, places)) return eviction;
+  places.assign(input.splits.begin(), input.splits.end());
+  return choose_among(input, places);
 }
 
 }  // namespace aiv

@@ -11,11 +11,12 @@
 //   is taken, then the one with the fewest replicas, then fewer bytes, then by id. That is value per byte
 //   (GreedyDual-Size) where holes can be combined freely, and exact where they cannot. Rationale: the least
 //   recently used one may be what is asked for next and takes longest to load.
-// - Exact over at most kExactMax candidates per device: the ones least worth; 2^12 sets take a few
+// - Exact over at most kEvictionExactMax candidates per place: the ones least worth; 2^12 sets take a few
 // milliseconds at most.
 // - A hole that is there already costs nothing: then the answer is an empty set.
-// - One device takes the new replica. A model that needs a split over several devices evicts nobody: it waits
-// for room.
+// - A device takes the new replica, or the devices of a split together: each of them needs its part's room.
+// Splits are looked at
+//   only where no single device can be cleared, because a split is as slow as its slowest card.
 //
 // Pure and deterministic: whole numbers, ties by id.
 #pragma once
@@ -46,18 +47,22 @@ struct EvictionDevice {
   Bytes needed_bytes = 0;  // what the new replica takes on it, its overhead included; 0 = cannot run there
 };
 
+// Devices of one node that would hold a part of the new replica each.
+using EvictionSplit = std::vector<EvictionDevice>;
+
 struct EvictionInput {
-  std::vector<EvictionDevice> devices;
+  std::vector<EvictionDevice> devices;  // that could hold it alone
+  std::vector<EvictionSplit> splits;
   std::vector<EvictionCandidate> candidates;
   // How many replicas each deployment may lose.
   std::map<std::string, int> spare;
 };
 
 struct Eviction {
-  std::string device;
+  std::vector<std::string> devices;   // one, or those of a split
   std::vector<std::string> replicas;  // empty: there is a hole already
-  Bytes freed_bytes = 0;
-  std::int64_t loss = 0;  // sum of worths
+  Bytes freed_bytes = 0;              // on these devices together
+  std::int64_t loss = 0;              // sum of worths
 };
 
 inline constexpr std::size_t kEvictionExactMax = 12;

@@ -17,10 +17,11 @@ EstimateBackend backend_of(const Device& device) {
   return EstimateBackend::kVulkan;
 }
 
-// An input that is embedded must fit one physical batch (llama-server refuses a longer one), and the context a slot
-// promises is what the gateway admits.
+// An input that is embedded must fit one physical batch (llama-server refuses a longer one), and the context
+// a slot promises is what the gateway admits.
 int ubatch_of(const Deployment& deployment, const ModelRecord& model, const Variant& variant) {
-  if (kind_of(deployment, model) == ModelKind::kChat || model.engine == EngineKind::kFake) return deployment.ubatch;
+  if (kind_of(deployment, model) == ModelKind::kChat || model.engine == EngineKind::kFake)
+    return deployment.ubatch;
   return static_cast<int>(std::clamp<std::int64_t>(variant.ctx_per_slot, deployment.ubatch, kInputTokensMax));
 }
 
@@ -41,8 +42,8 @@ EstimateOptions options_of(const Deployment& deployment, const ModelRecord& mode
   return options;
 }
 
-Variant make_variant(std::int64_t ctx, int slots, std::string cache_type_k, std::string cache_type_v, double quality,
-                     bool hint_only) {
+Variant make_variant(std::int64_t ctx, int slots, std::string cache_type_k, std::string cache_type_v,
+                     double quality, bool hint_only) {
   // As one would type it: a refusal that names a variant then says what to do.
   std::string id = "--ctx " + std::to_string(ctx) + " --slots " + std::to_string(slots);
   if (cache_type_k != "f16" || cache_type_v != "f16") {
@@ -69,11 +70,35 @@ Result<> check_operand(Bytes operand, std::span<const Device* const> devices) {
   return {};
 }
 
+__extension__ using Int128 = __int128;  // bytes times layers
+
+// Layers of each device in proportion to `rooms`: largest remainders, at least one each.
+std::vector<std::int64_t> layer_shares(std::span<const Bytes> rooms, std::int64_t layers) {
+  Bytes total = 0;
+  for (const Bytes room : rooms) total += room;
+  std::vector<std::int64_t> shares;
+  std::int64_t given = 0;
+  for (const Bytes room : rooms) {
+    const auto exact = static_cast<Int128>(room) * layers / std::max<Bytes>(total, 1);
+    shares.push_back(std::max<std::int64_t>(1, static_cast<std::int64_t>(exact)));
+    given += shares.back();
+  }
+  for (std::size_t i = 0; given < layers; i = (i + 1) % shares.size(), ++given) ++shares[i];
+  while (given > layers) {
+    auto largest = std::ranges::max_element(shares);
+    if (*largest <= 1) break;
+    --*largest;
+    --given;
+  }
+  return shares;
+}
+
 }  // namespace
 
 std::vector<Variant> variants_of(const Deployment& deployment, const ModelRecord& model) {
   const std::int64_t train = model.train_ctx();
-  const std::int64_t most = kind_of(deployment, model) == ModelKind::kChat ? kDefaultCtxPerSlot : kDefaultCtxPerInput;
+  const std::int64_t most =
+      kind_of(deployment, model) == ModelKind::kChat ? kDefaultCtxPerSlot : kDefaultCtxPerInput;
   const std::int64_t usual = train > 0 ? std::min(most, train) : most;
   const std::int64_t ctx = deployment.ctx > 0 ? deployment.ctx : usual;
   const std::string& k = deployment.cache_type_k;
@@ -105,9 +130,10 @@ Result<ReplicaSpec> make_spec(const Deployment& deployment, const ModelRecord& m
   spec.model_path = model.path;
   spec.model_digest = model.digest;
   spec.kind = kind_of(deployment, model);
-  // A model that was made for chat has no pooling of its own, and without one the engine gives a vector per token.
+  // A model that was made for chat has no pooling of its own, and without one the engine gives a vector per
+  // token.
   const bool made_for_it = model.kind != ModelKind::kChat;
-  spec.pooling = spec.kind != ModelKind::kEmbedding  ? ""
+  spec.pooling = spec.kind != ModelKind::kEmbedding           ? ""
                  : !deployment.pooling.empty() || made_for_it ? deployment.pooling
                                                               : "mean";
   spec.engine = model.engine;
@@ -127,7 +153,8 @@ Result<ReplicaSpec> make_spec(const Deployment& deployment, const ModelRecord& m
     if (devices.size() > 1) options.split.assign(layers.begin(), layers.end());
     auto estimated = estimate(*model.facts, options);
     if (!estimated) return std::unexpected(estimated.error());
-    if (auto fits = check_operand(estimated->largest_operand, devices); !fits) return std::unexpected(fits.error());
+    if (auto fits = check_operand(estimated->largest_operand, devices); !fits)
+      return std::unexpected(fits.error());
     spec.token_embd_on_device = options.token_embd_on_device;
     spec.tied_output = model.facts->tied_output;
     spec.largest_tensor = model.facts->largest_tensor_bytes;
@@ -140,6 +167,40 @@ Result<ReplicaSpec> make_spec(const Deployment& deployment, const ModelRecord& m
     if (i < layers.size() && devices.size() > 1) spec.devices[i].split = static_cast<int>(layers[i]);
   }
   return spec;
+}
+
+Result<ReplicaSpec> spec_within(const Deployment& deployment, const ModelRecord& model,
+                                const Variant& variant, std::span<const Device* const> devices,
+                                std::span<const Bytes> parts, std::span<const Bytes> rooms) {
+  const std::int64_t layers =
+      model.facts ? model.facts->n_layers + 1 : static_cast<std::int64_t>(devices.size());
+  std::vector<std::int64_t> shares = layer_shares(parts, layers);
+  // Parts are cut by bytes, the engine cuts by layers, whose last holds the output: move layers until it
+  // fits.
+  for (std::int64_t tries = 0;; ++tries) {
+    auto spec = make_spec(deployment, model, variant, devices, shares);
+    if (!spec) return spec;
+    std::size_t from = 0;
+    while (from < devices.size() && spec->devices[from].total() <= rooms[from]) ++from;
+    if (from == devices.size()) return spec;
+    std::size_t to = from;
+    Bytes most = 0;
+    for (std::size_t i = 0; i < devices.size(); ++i) {
+      const Bytes room = rooms[i] - spec->devices[i].total();
+      if (i != from && room > most) {
+        most = room;
+        to = i;
+      }
+    }
+    if (to == from || shares[from] <= 1 || tries >= layers) {
+      return fail(ErrorCode::kRefused,
+                  "needs " + format_bytes(spec->devices[from].total()) + " on " + devices[from]->id +
+                      ", which has " + format_bytes(std::max<Bytes>(0, rooms[from])) + " left",
+                  devices[from]->id);
+    }
+    --shares[from];
+    ++shares[to];
+  }
 }
 
 ModelKind kind_of(const Deployment& deployment, const ModelRecord& model) {
@@ -188,7 +249,8 @@ Result<PlanModel> plan_model_of(const Deployment& deployment, const ModelRecord&
     sorts.try_emplace({device->backend, device->alignment}, device);
     backends.insert(device->backend);
   }
-  Device usual;  // nothing connected that could run it: the figures are those of a usual card, for the refusal
+  Device
+      usual;  // nothing connected that could run it: the figures are those of a usual card, for the refusal
   usual.backend = model.engine == EngineKind::kFake ? "fake" : "vulkan";
   usual.alignment = 256;
   if (sorts.empty()) {

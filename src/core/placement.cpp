@@ -15,9 +15,10 @@ namespace {
 
 using namespace placement;
 
-// Shares of a time limit by which a part of the work has to be done (PlanOptions::spent). A first plan that took more than
-// kOneFilling is not tried in other ways. The search leaves time for what comes after it: kTails times what that took after
-// the first plan, for there is more to undo and to order then, and something for the bound.
+// Shares of a time limit by which a part of the work has to be done (PlanOptions::spent). A first plan that
+// took more than kOneFilling is not tried in other ways. The search leaves time for what comes after it:
+// kTails times what that took after the first plan, for there is more to undo and to order then, and
+// something for the bound.
 constexpr double kOneFilling = 0.15;
 constexpr double kFirstPlan = 0.6;
 constexpr double kSearch = 0.9;
@@ -25,12 +26,16 @@ constexpr double kTails = 1.5;
 constexpr double kTailGuess = 0.2;  // where even the first plan took so long that it is not tried
 constexpr double kQuality = 0.93;
 constexpr double kAll = 0.99;
-// The share of what reading the input took that the tight bounds need before their first round: they read it all again.
-// With less left they are not begun.
+// The share of what reading the input took that the tight bounds need before their first round: they read it
+// all again. With less left they are not begun.
 constexpr double kBoundOpening = 1.5;
 
 // Makes the bound take about a quarter of the search's time at the most (bench/placement).
 constexpr double kBoundWorkPerStep = 450;
+
+// Of market_prices(): few are enough to choose places by (bench/placement).
+constexpr int kPriceRounds = 120;
+constexpr std::size_t kPricedDevicesMax = 1000;
 
 // The names of the input, for the way back from indices.
 struct Names {
@@ -54,7 +59,8 @@ struct Names {
   [[nodiscard]] std::vector<PlanPart> parts(const Replica& replica) const {
     std::vector<PlanPart> list;
     list.reserve(replica.parts);
-    for (std::size_t i = 0; i < replica.parts; ++i) list.push_back({devices[replica.device[i]], replica.bytes[i]});
+    for (std::size_t i = 0; i < replica.parts; ++i)
+      list.push_back({devices[replica.device[i]], replica.bytes[i]});
     return list;
   }
 
@@ -68,7 +74,8 @@ struct Names {
     return out;
   }
 
-  [[nodiscard]] PlanStep step(const Problem& problem, const Step& step, const std::vector<Replica>& planned) const {
+  [[nodiscard]] PlanStep step(const Problem& problem, const Step& step,
+                              const std::vector<Replica>& planned) const {
     PlanStep out;
     out.action = step.action;
     out.reason = step.reason;
@@ -81,8 +88,10 @@ struct Names {
     if (loaded != nullptr) {
       fill(*loaded, problem, out);
       if (step.action == StepAction::kMove) {
-        out.from_node = step.from_spare ? nodes[step.spare.node] : current[problem.current[step.unload].input].node;
-        out.from_parts = step.from_spare ? parts(step.spare) : current[problem.current[step.unload].input].parts;
+        out.from_node =
+            step.from_spare ? nodes[step.spare.node] : current[problem.current[step.unload].input].node;
+        out.from_parts =
+            step.from_spare ? parts(step.spare) : current[problem.current[step.unload].input].parts;
       }
     } else if (step.from_spare) {
       fill(step.spare, problem, out);
@@ -167,7 +176,8 @@ double quality_of(const Problem& problem, const std::vector<Wanted>& wanted, con
   return quality;
 }
 
-// Ends the rounds of a bound before one that would not be done in time, as long as all rounds take what the last one took.
+// Ends the rounds of a bound before one that would not be done in time, as long as all rounds take what the
+// last one took.
 std::function<bool()> bounds_stop(const std::function<double()>& spent, bool& cut) {
   if (!spent) return {};
   return [&spent, &cut, last = spent()]() mutable {
@@ -204,12 +214,14 @@ struct Planner::Impl {
     return bound;
   }
 
+  std::vector<double> prices;  // of a byte of each device; empty until a search wants them
   double opening = 0;  // share of the time limit that was gone when the first plan began: the input was read
   double tail = 0;     // share of the time limit that steps and reasons took after the first plan
 
   void first_plan(const PlanOptions& options);
   void rehearse(const PlanOptions& options);
   void improve_with(const PlanOptions& options);
+  void find_prices(const PlanOptions& options);
   void search(const PlanOptions& options, std::int64_t steps, bool keep, Prng& prng);
   [[nodiscard]] Index node_named(std::string_view id) const;
 };
@@ -244,11 +256,30 @@ void Planner::Impl::first_plan(const PlanOptions& options) {
   truncated = truncated || enough.over() || deadline.over();
 }
 
+// Only where a step looks at every place. In larger clusters few places are compared, and the prices took
+// longer.
+void Planner::Impl::find_prices(const PlanOptions& options) {
+  if (!prices.empty() || problem.nodes.size() > kSmallCluster || problem.devices.size() > kPricedDevicesMax)
+    return;
+  bool cut = false;
+  std::function<bool()> stop;
+  if (options.spent) {
+    stop = [&] {
+      cut = cut || options.spent() > kFirstPlan;
+      return cut;
+    };
+  }
+  prices = market_prices(problem, kPriceRounds, stop);
+  truncated = truncated || cut;
+}
+
 void Planner::Impl::search(const PlanOptions& options, std::int64_t steps, bool keep, Prng& prng) {
   SearchBudget budget;
   budget.steps = steps;
   budget.keep_current = keep;
   budget.deadline = Deadline(options.spent, kSearch - kTails * tail);
+  find_prices(options);
+  budget.prices = prices;
   // What is within a millionth of the bound is not worth a search.
   budget.value_max = static_cast<Score>(upper_bound() * (1 - 1e-6) * problem.scale);
   const SearchResult result = placement::improve(state, budget, prng);
@@ -300,14 +331,22 @@ Planner::~Planner() = default;
 Planner::Planner(Planner&&) noexcept = default;
 Planner& Planner::operator=(Planner&&) noexcept = default;
 
-void Planner::first_plan(const PlanOptions& options) { impl_->first_plan(options); }
+void Planner::first_plan(const PlanOptions& options) {
+  impl_->first_plan(options);
+}
 void Planner::improve(const PlanOptions& options) {
   impl_->rehearse(options);
   impl_->improve_with(options);
 }
-double Planner::value() const { return exact_value(impl_->problem, impl_->wanted, impl_->state); }
-double Planner::upper_bound() const { return impl_->upper_bound(); }
-void Planner::check_invariants() const { impl_->state.check(); }
+double Planner::value() const {
+  return exact_value(impl_->problem, impl_->wanted, impl_->state);
+}
+double Planner::upper_bound() const {
+  return impl_->upper_bound();
+}
+void Planner::check_invariants() const {
+  impl_->state.check();
+}
 
 PlanDelta Planner::lose_node(std::string_view id) {
   PlanDelta delta;
@@ -331,10 +370,12 @@ PlanDelta Planner::lose_node(std::string_view id) {
   Deadline none;
   force_minimums(state, lost, prng, none);
   for (const Replica& replica : state.changes(true)) delta.added.push_back(impl_->names.placement(replica));
-  for (const Replica& replica : state.changes(false)) delta.removed.push_back(impl_->names.placement(replica));
+  for (const Replica& replica : state.changes(false))
+    delta.removed.push_back(impl_->names.placement(replica));
   state.forget();
   for (const Index m : lost) {
-    if (state.tally(m).replicas < impl_->problem.models[m].min_replicas) delta.unplaced.push_back(impl_->names.models[m]);
+    if (state.tally(m).replicas < impl_->problem.models[m].min_replicas)
+      delta.unplaced.push_back(impl_->names.models[m]);
   }
   return delta;
 }
@@ -385,8 +426,9 @@ Plan Planner::result(const PlanOptions& options) const {
 }
 
 std::int64_t steps_for_limit(const PlanInput& input, std::int64_t limit_ms) {
-  // Steps per millisecond by number of devices: a fifth to a half of what one idle core does (bench/placement,
-  // release build), so that the budget, not the clock, ends the search on a busy machine too.
+  // Steps per millisecond by number of devices: a fifth to a half of what one idle core does
+  // (bench/placement, release build), so that the budget, not the clock, ends the search on a busy machine
+  // too.
   std::size_t devices = 0;
   for (const PlanNode& node : input.nodes) devices += node.devices.size();
   const std::int64_t per_ms = devices <= 16 ? 45 : devices <= 48 ? 72 : devices <= 1000 ? 52 : 40;

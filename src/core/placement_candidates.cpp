@@ -5,8 +5,8 @@
 namespace aiv::placement {
 namespace {
 
-// What is left on the devices it uses; the smaller the better a fit. A split counts as a bad fit, because it pays an
-// overhead on each device.
+// What is left on the devices it uses; the smaller the better a fit. A split counts as a bad fit, because it
+// pays an overhead on each device.
 struct Fit {
   Bytes left = 0;
   int parts = 0;
@@ -20,7 +20,8 @@ bool fit_single(const State& state, Index v, Index node, const Search& search, R
   std::uint32_t seen = 0;
   for (Index d = data.first_device; d < data.first_device + data.device_count; ++d) {
     const DeviceData& device = problem.devices[d];
-    if (state.free(d) < problem.device_need(variant, device) || !problem.device_allows(variant, device)) continue;
+    if (state.free(d) < problem.device_need(variant, device) || !problem.device_allows(variant, device))
+      continue;
     ++seen;
     if (best == kNone) {
       best = d;
@@ -42,6 +43,16 @@ bool fit_single(const State& state, Index v, Index node, const Search& search, R
       case Taste::kRandom:
         if (search.prng->below(seen) == 0) best = d;
         break;
+      case Taste::kPriced: {
+        const auto merit = [&](Index at) {
+          const DeviceData& there = problem.devices[at];
+          return static_cast<double>(
+                     state.gain(variant.model, data.domain, problem.share(variant, there.bandwidth))) -
+                 search.prices[at] * static_cast<double>(problem.device_need(variant, there));
+        };
+        if (merit(d) > merit(best)) best = d;
+        break;
+      }
     }
   }
   if (best == kNone) return false;
@@ -61,7 +72,8 @@ struct Room {
   double bandwidth = 0;
 };
 
-// Gathers the devices that could hold a part; at most kRoomsMax, so that a node with a thousand devices costs no more.
+// Gathers the devices that could hold a part; at most kRoomsMax, so that a node with a thousand devices costs
+// no more.
 constexpr std::size_t kRoomsMax = 16;
 std::size_t gather_rooms(const State& state, const VariantData& variant, Index node,
                          std::array<Room, kRoomsMax>& rooms) {
@@ -94,6 +106,13 @@ void order_rooms(std::span<Room> rooms, const Search& search) {
       std::sort(rooms.begin(), rooms.end(), [](const Room& a, const Room& b) {
         if (a.bandwidth != b.bandwidth) return a.bandwidth > b.bandwidth;
         return a.room != b.room ? a.room > b.room : a.device < b.device;
+      });
+      break;
+    case Taste::kPriced:  // cheapest first
+      std::sort(rooms.begin(), rooms.end(), [&](const Room& a, const Room& b) {
+        const double x = search.prices[a.device];
+        const double y = search.prices[b.device];
+        return x != y ? x < y : a.device < b.device;
       });
       break;
     case Taste::kRandom:
@@ -154,7 +173,8 @@ bool fit_split(const State& state, Index v, Index node, const Search& search, Re
 Fit fit_of(const State& state, const Replica& replica) {
   Fit fit{.left = 0, .parts = replica.parts};
   for (std::size_t i = 0; i < replica.parts; ++i) {
-    fit.left += state.free(replica.device[i]) - replica.bytes[i] - state.problem().devices[replica.device[i]].overhead;
+    fit.left += state.free(replica.device[i]) - replica.bytes[i] -
+                state.problem().devices[replica.device[i]].overhead;
   }
   return fit;
 }
@@ -162,7 +182,8 @@ Fit fit_of(const State& state, const Replica& replica) {
 // Collects proposals and keeps the best by taste.
 class Chooser {
  public:
-  Chooser(const State& state, Index model, const Search& search) : state_(state), model_(model), search_(search) {}
+  Chooser(const State& state, Index model, const Search& search)
+      : state_(state), model_(model), search_(search) {}
 
   // True if the proposal counts.
   bool propose(const Replica& replica) {
@@ -171,6 +192,13 @@ class Chooser {
     if (replica.current != kNone) gain += problem.current[replica.current].price;
     if (gain < search_.gain_min) return false;
     ++seen_;
+    if (search_.taste == Taste::kPriced) {
+      const double merit = static_cast<double>(gain) - price_at(problem, search_.prices, replica);
+      if (best_.found() && merit <= merit_) return true;
+      best_ = {replica, gain};
+      merit_ = merit;
+      return true;
+    }
     const Fit fit = fit_of(state_, replica);
     if (!best_.found() || better(gain, fit)) {
       best_.replica = replica;
@@ -194,7 +222,10 @@ class Chooser {
       case Taste::kFastest:
         if (gain != best_.gain) return gain > best_.gain;
         return fit.parts != fit_.parts ? fit.parts < fit_.parts : fit.left < fit_.left;
-      case Taste::kRandom: return search_.prng->below(seen_) == 0;
+      case Taste::kRandom:
+        return search_.prng->below(seen_) == 0;
+      case Taste::kPriced:
+        break;  // not by fit
     }
     return false;
   }
@@ -202,6 +233,7 @@ class Chooser {
   const State& state_;
   Index model_;
   const Search& search_;
+  double merit_ = 0;
   std::uint32_t seen_ = 0;
   Place best_;
   Fit fit_;
@@ -220,8 +252,8 @@ void propose_on(const State& state, Index v, Index node, const Search& search, C
   if (fit_on_node(state, v, node, search, replica)) chooser.propose(replica);
 }
 
-// Single devices from the index, best fit upwards; for tastes other than best fit also from a random size on, because
-// the fastest cards are rarely those with the smallest hole.
+// Single devices from the index, best fit upwards; for tastes other than best fit also from a random size on,
+// because the fastest cards are rarely those with the smallest hole.
 int walk_devices(const State& state, Index v, const Search& search, Chooser& chooser) {
   const Problem& problem = state.problem();
   const VariantData& variant = problem.variants[v];
@@ -243,7 +275,8 @@ int walk_devices(const State& state, Index v, const Search& search, Chooser& cho
     }
     return found >= search.tries || looked >= 40 * search.tries;
   };
-  const Index from = search.prng == nullptr ? 0 : search.prng->below(static_cast<std::uint32_t>(problem.devices.size()));
+  const Index from =
+      search.prng == nullptr ? 0 : search.prng->below(static_cast<std::uint32_t>(problem.devices.size()));
   state.device_index().walk(variant.bytes, from, visit);
   if (search.taste != Taste::kBestFit && search.prng != nullptr && problem.capacity_max > variant.bytes) {
     const auto span = static_cast<std::uint64_t>(problem.capacity_max - variant.bytes);
@@ -257,14 +290,15 @@ int walk_devices(const State& state, Index v, const Search& search, Chooser& cho
   return found;
 }
 
-// Nodes with several devices from the index. It knows the sum of what is free, not what overheads take of it, so the
-// walk starts above two overheads and only real candidates count against `tries`.
+// Nodes with several devices from the index. It knows the sum of what is free, not what overheads take of it,
+// so the walk starts above two overheads and only real candidates count against `tries`.
 void walk_nodes(const State& state, Index v, const Search& search, Chooser& chooser) {
   const Problem& problem = state.problem();
   const VariantData& variant = problem.variants[v];
   int found = 0;
   int looked = 0;
-  const Index from = search.prng == nullptr ? 0 : search.prng->below(static_cast<std::uint32_t>(problem.nodes.size()));
+  const Index from =
+      search.prng == nullptr ? 0 : search.prng->below(static_cast<std::uint32_t>(problem.nodes.size()));
   state.node_index().walk(variant.bytes, from, [&](Index node) {
     ++looked;
     Replica replica;
@@ -277,6 +311,15 @@ void walk_nodes(const State& state, Index v, const Search& search, Chooser& choo
 }
 
 }  // namespace
+
+double price_at(const Problem& problem, std::span<const double> prices, const Replica& replica) {
+  double price = 0;
+  for (std::size_t i = 0; i < replica.parts; ++i) {
+    const Index d = replica.device[i];
+    price += prices[d] * static_cast<double>(replica.bytes[i] + problem.devices[d].overhead);
+  }
+  return price;
+}
 
 bool fit_on_node(const State& state, Index variant, Index node, const Search& search, Replica& out) {
   const bool splittable = state.problem().variants[variant].splittable;
@@ -292,7 +335,8 @@ Place find_place(const State& state, Index model, const Search& search) {
   Chooser chooser(state, model, search);
   for (const Index c : data.current) {
     const CurrentData& entry = problem.current[c];
-    if (entry.keepable && !state.current_present(c) && state.can_add(entry.replica)) chooser.propose(entry.replica);
+    if (entry.keepable && !state.current_present(c) && state.can_add(entry.replica))
+      chooser.propose(entry.replica);
   }
   for (Index i = 0; i < data.variant_count; ++i) {
     const Index v = problem.order[data.first_variant + i];
@@ -301,9 +345,11 @@ Place find_place(const State& state, Index model, const Search& search) {
     } else {
       for (const Index n : search.nodes) propose_on(state, v, n, search, chooser);
       const int found = walk_devices(state, v, search, chooser);
-      if (problem.variants[v].splittable && (found == 0 || search.split_first)) walk_nodes(state, v, search, chooser);
+      if (problem.variants[v].splittable && (found == 0 || search.split_first))
+        walk_nodes(state, v, search, chooser);
     }
-    // A smaller variant is faster and leaves more room; quality is raised where nothing is lost by it (raise_quality).
+    // A smaller variant is faster and leaves more room; quality is raised where nothing is lost by it
+    // (raise_quality).
     if (chooser.best().found()) break;
   }
   return chooser.best();

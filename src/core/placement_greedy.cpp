@@ -20,7 +20,8 @@ bool place_one(State& state, Index model, const Search& search) {
   return true;
 }
 
-constexpr int kWorkPerReplica = 10;  // a place is found in 10 to 50 us: the clock is asked about once a millisecond
+constexpr int kWorkPerReplica =
+    10;  // a place is found in 10 to 50 us: the clock is asked about once a millisecond
 
 struct Wish {
   double density = 0;
@@ -34,10 +35,12 @@ struct Wish {
 double density_of(const State& state, Index model, double factor) {
   const Score score = potential(state, model);
   if (score <= 0) return 0;
-  return factor * static_cast<double>(score) / static_cast<double>(state.problem().models[model].smallest_need);
+  return factor * static_cast<double>(score) /
+         static_cast<double>(state.problem().models[model].smallest_need);
 }
 
-// A lazy heap: a model's potential only falls while replicas are added, so a stale top is valued anew and pushed back.
+// A lazy heap: a model's potential only falls while replicas are added, so a stale top is valued anew and
+// pushed back.
 void fill_from(State& state, std::vector<Wish>& heap, const Refill& how, Deadline* deadline) {
   Search search = how.search;
   std::make_heap(heap.begin(), heap.end());
@@ -45,7 +48,7 @@ void fill_from(State& state, std::vector<Wish>& heap, const Refill& how, Deadlin
     std::pop_heap(heap.begin(), heap.end());
     Wish& top = heap.back();
     if (how.random_taste) {
-      search.taste = static_cast<Taste>(search.prng->below(3));
+      search.taste = random_taste(*search.prng, search);
       search.split_first = search.prng->chance(1, 8);
     }
     const double now = density_of(state, top.model, top.factor);
@@ -160,10 +163,12 @@ void refill(State& state, std::span<const Index> models, const Refill& how) {
   for (const Index m : models) {
     double factor = 1.0;
     if (how.noise > 0) {
-      const double draw = static_cast<double>(how.search.prng->below(1U << 16)) / static_cast<double>(1U << 15) - 1.0;
+      const double draw =
+          static_cast<double>(how.search.prng->below(1U << 16)) / static_cast<double>(1U << 15) - 1.0;
       factor += how.noise * draw;
     }
-    if (const double density = density_of(state, m, factor); density > 0) heap.push_back({density, m, factor});
+    if (const double density = density_of(state, m, factor); density > 0)
+      heap.push_back({density, m, factor});
   }
   fill_from(state, heap, how, nullptr);
 }

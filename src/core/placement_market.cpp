@@ -7,40 +7,41 @@
 
 #include "core/placement_bound.hpp"
 
-// The relaxation: memory of each kind of device has a price per byte, each model buys the replicas that pay best at
-// those prices (exactly: its points are not relaxed), and what is not sold is paid all the same:
+// The relaxation: memory of each kind of device has a price per byte, each model buys the replicas that pay
+// best at those prices (exactly: its points are not relaxed), and what is not sold is paid all the same:
 //   bound(prices) = sum over kinds of price * capacity + sum over models of the most profit.
-// By weak duality no legal placement is worth more at any prices >= 0, because its replicas fit the capacity of every
-// kind. The prices move towards the least bound. What is relaxed: which replicas share a device (a kind's memory is one
-// piece), distinct nodes, and how the parts of a split lie.
+// By weak duality no legal placement is worth more at any prices >= 0, because its replicas fit the capacity
+// of every kind. The prices move towards the least bound. What is relaxed: which replicas share a device (a
+// kind's memory is one piece), distinct nodes, and how the parts of a split lie.
 //
-// A kind is what devices with the same backend, bandwidth and buffer limit have in common; overheads are rounded down
-// to a common width where there would be too many kinds. The work per round is O(models * kinds), whatever the number of
-// nodes.
+// A kind is what devices with the same backend, bandwidth and buffer limit have in common; overheads are
+// rounded down to a common width where there would be too many kinds. The work per round is O(models *
+// kinds), whatever the number of nodes.
 
 namespace aiv::placement {
 namespace {
 
-constexpr std::size_t kKindsMax = 600;        // of small clusters; large ones merge more
+constexpr std::size_t kKindsMax = 600;       // of small clusters; large ones merge more
 constexpr double kOptionsPerRoundMax = 4e5;  // models * kinds
 constexpr int kRoundsMin = 12;
 constexpr int kRoundsMax = 500;
-// Of the price search, by trial on sites of 20 and 200 nodes: the part of the bound that is hoped to go with a step, how
-// much of the last direction is kept, and how many rounds without gain halve the hope.
+// Of the price search, by trial on sites of 20 and 200 nodes: the part of the bound that is hoped to go with
+// a step, how much of the last direction is kept, and how many rounds without gain halve the hope.
 constexpr double kHope = 0.001;
 constexpr double kInertia = 0.3;
 constexpr int kIdleMax = 5;
-constexpr int kTrialsMax = 200;  // replicas tried per model and round before its profit is estimated from above
+constexpr int kTrialsMax =
+    200;  // replicas tried per model and round before its profit is estimated from above
 
 struct Kind {
   std::uint64_t backend = 0;
   double bandwidth = 0;
-  Bytes overhead = 0;       // the least of its devices
-  Bytes buffer = 0;         // the largest
-  Bytes capacity_max = 0;   // of one device
-  double capacity = 0;      // of all
-  double price = 0;         // per byte
-  double used = 0;          // at these prices
+  Bytes overhead = 0;      // the least of its devices
+  Bytes buffer = 0;        // the largest
+  Bytes capacity_max = 0;  // of one device
+  double capacity = 0;     // of all
+  double price = 0;        // per byte
+  double used = 0;         // at these prices
 };
 
 // Kinds whose prices move together.
@@ -80,23 +81,40 @@ class Market {
   double run(double bound, double target, double work) {
     const auto pairs = static_cast<double>(pairs_.size());
     const double per_model = 40 + static_cast<double>(kinds_.size()) + (pairs > 0 ? pairs / 4 : 0);
-    const double rounds_wanted = work / (per_model * static_cast<double>(std::max<std::size_t>(1, models_.size())));
-    const int rounds = static_cast<int>(std::clamp(rounds_wanted, double{kRoundsMin}, double{kRoundsMax}));
+    const double rounds_wanted =
+        work / (per_model * static_cast<double>(std::max<std::size_t>(1, models_.size())));
+    search_prices(static_cast<int>(std::clamp(rounds_wanted, double{kRoundsMin}, double{kRoundsMax})),
+                  target);
+    return std::min(bound, best_);
+  }
+
+  // Of each device, in points of Score per byte.
+  [[nodiscard]] std::vector<double> prices(int rounds) {
+    search_prices(rounds, 0);
+    std::vector<double> prices(kind_of_.size(), 0);
+    for (std::size_t d = 0; d < prices.size(); ++d) {
+      if (kind_of_[d] != kNone) prices[d] = best_prices_[kind_of_[d]] * problem_.scale;
+    }
+    return prices;
+  }
+
+ private:
+  void search_prices(int rounds, double target) {
     start_prices();
     best_ = 1e300;
     judge(evaluate());
     const int together = rounds / 10;
     const int by_card = rounds / 2;
     polish(together, target, [](const Kind&, const Kind&) { return true; });
-    polish(by_card, target, [](const Kind& a, const Kind& b) { return a.bandwidth == b.bandwidth && a.backend == b.backend; });
+    polish(by_card, target,
+           [](const Kind& a, const Kind& b) { return a.bandwidth == b.bandwidth && a.backend == b.backend; });
     polish(rounds - together - by_card, target, [](const Kind&, const Kind&) { return false; });
-    return std::min(bound, best_);
   }
 
- private:
   void make_kinds() {
     const double models = static_cast<double>(std::max<std::size_t>(1, problem_.models.size()));
-    const auto most = static_cast<std::size_t>(std::clamp(kOptionsPerRoundMax / models, 40.0, double{kKindsMax}));
+    const auto most =
+        static_cast<std::size_t>(std::clamp(kOptionsPerRoundMax / models, 40.0, double{kKindsMax}));
     for (Bytes width = 1; width < (Bytes{1} << 60); width = width == 1 ? Bytes{1} << 24 : width * 2) {
       if (group(width) <= most) return;
     }
@@ -108,8 +126,12 @@ class Market {
     std::map<std::tuple<double, std::uint64_t, Bytes, Bytes>, Index> known;  // fastest first, see below
     for (Index d = 0; d < problem_.devices.size(); ++d) {
       const DeviceData& device = problem_.devices[d];
-      if (problem_.nodes[device.node].state == NodePlanState::kUnschedulable || device.capacity <= device.overhead) continue;
-      known.emplace(std::tuple{-device.bandwidth, device.backend, device.largest_buffer, device.overhead / width}, Index{0});
+      if (problem_.nodes[device.node].state == NodePlanState::kUnschedulable ||
+          device.capacity <= device.overhead)
+        continue;
+      known.emplace(
+          std::tuple{-device.bandwidth, device.backend, device.largest_buffer, device.overhead / width},
+          Index{0});
     }
     for (auto& [key, index] : known) {
       index = static_cast<Index>(kinds_.size());
@@ -122,7 +144,8 @@ class Market {
     }
     for (Index d = 0; d < problem_.devices.size(); ++d) {
       const DeviceData& device = problem_.devices[d];
-      const auto it = known.find({-device.bandwidth, device.backend, device.largest_buffer, device.overhead / width});
+      const auto it =
+          known.find({-device.bandwidth, device.backend, device.largest_buffer, device.overhead / width});
       if (it == known.end() || problem_.nodes[device.node].state == NodePlanState::kUnschedulable ||
           device.capacity <= device.overhead) {
         continue;
@@ -185,7 +208,8 @@ class Market {
   }
 
   [[nodiscard]] double share_of(const VariantData& variant, double bandwidth) const {
-    return std::min(1.0, static_cast<double>(problem_.share(variant, bandwidth) + 1) / static_cast<double>(kWhole));
+    return std::min(
+        1.0, static_cast<double>(problem_.share(variant, bandwidth) + 1) / static_cast<double>(kWhole));
   }
 
   static bool allows(const VariantData& variant, const Kind& kind) {
@@ -223,8 +247,8 @@ class Market {
     options_.resize(kept);
   }
 
-  // A split is as slow as its slowest kind and pays at least two overheads; its bytes cost at least the lower price of
-  // two kinds of a node. Where the variant fits one device of the cheaper kind, that is no worse.
+  // A split is as slow as its slowest kind and pays at least two overheads; its bytes cost at least the lower
+  // price of two kinds of a node. Where the variant fits one device of the cheaper kind, that is no worse.
   void gather_splits(const VariantData& variant, Index v, double bytes) {
     double least = 1e300;
     for (const Pair& pair : pairs_) {  // those with the fastest slower kind first
@@ -244,7 +268,8 @@ class Market {
   // The most profit of a model with `count` replicas chosen, the next one not before `from`.
   void choose(const ModelData& model, double weight, std::size_t from, int count, double share, double cost) {
     if (count > 0) {
-      const double second = count > 1 && problem_.domain_count > 1 ? static_cast<double>(problem_.second_points) : 0;
+      const double second =
+          count > 1 && problem_.domain_count > 1 ? static_cast<double>(problem_.second_points) : 0;
       const double profit = weight * (kFirstPoints + second + kSpeedPoints * std::min(1.0, share)) - cost;
       if (profit > profit_) {
         profit_ = profit;
@@ -257,7 +282,8 @@ class Market {
                                   kSpeedPoints * std::max(0.0, 1.0 - share));
     const double least = options_.back().cost;
     // What is there with all that could be gained, and every further replica at the least cost.
-    const double most = weight * (kFirstPoints + static_cast<double>(problem_.second_points) + kSpeedPoints) - cost;
+    const double most =
+        weight * (kFirstPoints + static_cast<double>(problem_.second_points) + kSpeedPoints) - cost;
     if (gain <= least || (count > 0 && most - least <= profit_)) return;
     for (std::size_t i = from; i < options_.size(); ++i) {
       if (options_[i].cost >= gain || (count > 0 && most - options_[i].cost <= profit_)) continue;
@@ -283,7 +309,8 @@ class Market {
       bought_.clear();
       buying_.clear();
       choose(model, weight, 0, 0, 0, 0);
-      const double most = weight * (kFirstPoints + static_cast<double>(problem_.second_points) + kSpeedPoints);
+      const double most =
+          weight * (kFirstPoints + static_cast<double>(problem_.second_points) + kSpeedPoints);
       total += trials_ < 0 ? std::max(profit_, most - options_.back().cost) : profit_;
       for (const std::size_t i : bought_) use(options_[i]);
     }
@@ -312,8 +339,9 @@ class Market {
     return clearly;
   }
 
-  // Subgradient steps (Held, Wolfe and Crowder 1974) from the best prices, the direction averaged over rounds. Neighbours in the order of kinds that
-  // are `alike` move together: few prices find their level in few rounds.
+  // Subgradient steps (Held, Wolfe and Crowder 1974) from the best prices, the direction averaged over
+  // rounds. Neighbours in the order of kinds that are `alike` move together: few prices find their level in
+  // few rounds.
   template <class Alike>
   void polish(int rounds, double target, Alike&& alike) {
     restart();
@@ -350,7 +378,8 @@ class Market {
       const double step = std::max(total - aim, total * 1e-5) / norm;
       for (const Group& group : groups) {
         const double move = step * group.direction / std::sqrt(group.capacity);
-        for (std::size_t k = group.first; k < group.last; ++k) kinds_[k].price = std::max(0.0, kinds_[k].price + move);
+        for (std::size_t k = group.first; k < group.last; ++k)
+          kinds_[k].price = std::max(0.0, kinds_[k].price + move);
       }
     }
   }
@@ -382,6 +411,10 @@ double market_bound(const Problem& problem, double value, double work, const std
   const double simple = simple_bound(problem);
   if (simple <= value * (1 + 1e-7)) return simple;
   return Market(problem, stop).run(simple, value * (1 + 1e-7), work);
+}
+
+std::vector<double> market_prices(const Problem& problem, int rounds, const std::function<bool()>& stop) {
+  return Market(problem, stop).prices(rounds);
 }
 
 }  // namespace aiv::placement

@@ -14,7 +14,7 @@ constexpr std::int64_t kIdleMaxSmall = 6'000;
 // Of a Deadline; a step takes 10 us in a lab and up to some 100 in a large cluster, a look at the clock 0.05.
 constexpr int kWorkPerStep = 125;
 constexpr int kWorkPerStepSmall = 60;
-constexpr std::size_t kRuinNodeMax = 24;     // replicas removed from one node
+constexpr std::size_t kRuinNodeMax = 24;  // replicas removed from one node
 constexpr std::size_t kRestartNodesMax = 12;
 // Models tried beside those that lost something, by trial on 20 sites.
 constexpr std::uint32_t kWanting = 4;
@@ -31,8 +31,8 @@ class Searcher {
       if (problem_.models[m].smallest_need > 0 && problem_.models[m].max_replicas > 0) models_.push_back(m);
     }
     small_ = problem_.nodes.size() <= kSmallCluster;
-    // 0.8 % of the mean value per model in labs, twice that up to 24 nodes; where a step changes a small part of many, and the budget
-    // gives each model few steps, nearly none (measured with bench/placement).
+    // 0.8 % of the mean value per model in labs, twice that up to 24 nodes; where a step changes a small part
+    // of many, and the budget gives each model few steps, nearly none (measured with bench/placement).
     const auto mean = state.value() / static_cast<Score>(std::max<std::size_t>(1, models_.size()));
     medium_ = small_ && nodes_.size() > kRestartNodesMax;
     temperature_start_ = mean / (medium_ ? 60 : small_ ? 125 : 1000);
@@ -101,8 +101,8 @@ class Searcher {
     return static_cast<Score>(static_cast<double>(a) * static_cast<double>(num) / static_cast<double>(den));
   }
 
-  // A draw of the exponential distribution with mean 1, in 1/65536: -ln(u) with the logarithm's mantissa taken as
-  // linear (off by at most 0.06). Whole numbers only, so that no library decides.
+  // A draw of the exponential distribution with mean 1, in 1/65536: -ln(u) with the logarithm's mantissa
+  // taken as linear (off by at most 0.06). Whole numbers only, so that no library decides.
   std::int64_t exponential() {
     const auto u = static_cast<std::uint32_t>(prng_.next() >> 32) | 1U;
     const int zeros = std::countl_zero(u);
@@ -146,7 +146,31 @@ class Searcher {
     touched_models_.push_back(model);
   }
 
-  Index random_node() { return nodes_[prng_.below(static_cast<std::uint32_t>(nodes_.size()))]; }
+  Index any_node() { return nodes_[prng_.below(static_cast<std::uint32_t>(nodes_.size()))]; }
+
+  // Where prices are known, of two nodes the one whose memory earns less than it is worth.
+  Index random_node() {
+    const Index one = any_node();
+    if (budget_.prices.empty()) return one;
+    const Index other = any_node();
+    return regret(other) > regret(one) ? other : one;
+  }
+
+  // What the node's memory would earn at its prices and does not: what is free, and replicas worth less than
+  // they hold.
+  double regret(Index node) const {
+    const NodeData& data = problem_.nodes[node];
+    double sum = 0;
+    for (Index d = data.first_device; d < data.first_device + data.device_count; ++d) {
+      sum += budget_.prices[d] * static_cast<double>(state_.free(d));
+    }
+    for (const Slot slot : state_.on_node(node)) {
+      const double price = price_at(problem_, budget_.prices, state_.replica(slot));
+      sum += std::max(0.0, price - static_cast<double>(loss(state_, slot)));
+    }
+    return sum;
+  }
+
   Index random_model() { return models_[prng_.below(static_cast<std::uint32_t>(models_.size()))]; }
 
   // A model that could gain much; kNone if a few draws found none.
@@ -166,7 +190,8 @@ class Searcher {
 
   Search random_search() {
     Search search;
-    search.taste = static_cast<Taste>(prng_.below(3));
+    search.prices = budget_.prices;
+    search.taste = random_taste(prng_, search);
     search.prng = &prng_;
     search.nodes = touched_nodes_;
     search.tries = 3;
@@ -175,14 +200,15 @@ class Searcher {
   }
 
   void ruin() {
-    // A small cluster is now and then built anew from nothing: some optima differ everywhere from what is there.
+    // A small cluster is now and then built anew from nothing: some optima differ everywhere from what is
+    // there.
     if (nodes_.size() <= kRestartNodesMax && prng_.chance(1, 32)) {
       for (const Index n : nodes_) ruin_node(n);
       return;
     }
     // Whole nodes more often where a step looks at every node anyway (measured with bench/placement).
     using enum Ruin;
-    static constexpr Ruin kFew[] = {kNodes,  kNodes,    kNodes, kNodes, kNodes, kNodes, kNodes, kNodes,
+    static constexpr Ruin kFew[] = {kNodes,  kNodes,    kNodes, kNodes, kNodes,  kNodes, kNodes, kNodes,
                                     kModels, kReplicas, kClear, kPair,  kModels, kEject, kEject, kEject};
     static constexpr Ruin kMany[] = {kNodes, kNodes, kModels, kReplicas, kClear, kPair, kEject, kEject};
     // Between the two an ejection gains less than it costs.
@@ -195,10 +221,18 @@ class Searcher {
       case kModels:
         for (std::uint32_t n = 2 + prng_.below(4); n > 0; --n) ruin_model(random_model());
         break;
-      case kReplicas: ruin_replicas(3 + prng_.below(4)); break;
-      case kClear: clear_node_for(wanting_model()); break;
-      case kPair: ruin_pair(); break;
-      case kEject: eject_for(wanting_model()); break;
+      case kReplicas:
+        ruin_replicas(3 + prng_.below(4));
+        break;
+      case kClear:
+        clear_node_for(wanting_model());
+        break;
+      case kPair:
+        ruin_pair();
+        break;
+      case kEject:
+        eject_for(wanting_model());
+        break;
     }
   }
 
@@ -245,7 +279,8 @@ class Searcher {
 
   bool holds_current(Index node) const {
     const auto& there = state_.on_node(node);
-    return std::any_of(there.begin(), there.end(), [&](Slot s) { return state_.replica(s).current != kNone; });
+    return std::any_of(there.begin(), there.end(),
+                       [&](Slot s) { return state_.replica(s).current != kNone; });
   }
 
   void rebuild() {
@@ -254,7 +289,9 @@ class Searcher {
     }
     std::sort(touched_models_.begin(), touched_models_.end());
     touched_models_.erase(std::unique(touched_models_.begin(), touched_models_.end()), touched_models_.end());
-    Refill how{.search = random_search(), .random_taste = prng_.chance(medium_ ? 2 : 3, 4), .noise = prng_.chance(1, 4) ? 0.9 : 0.3};
+    Refill how{.search = random_search(),
+               .random_taste = prng_.chance(medium_ ? 2 : 3, 4),
+               .noise = prng_.chance(1, 4) ? 0.9 : 0.3};
     refill(state_, touched_models_, how);
   }
 

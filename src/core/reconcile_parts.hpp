@@ -37,8 +37,12 @@ using Refused = std::set<std::pair<std::string, std::string>>;
 using StrayNodes = std::map<std::string, std::set<std::string>>;
 [[nodiscard]] StrayNodes stray_nodes(const ControllerState& state);
 // Nodes where the deployment may not be placed now although they are fine.
-[[nodiscard]] std::set<std::string> excluded_nodes(const ControllerState& state, const std::string& deployment,
-                                                   const StrayNodes& strays, std::int64_t now_ms);
+[[nodiscard]] std::set<std::string> excluded_nodes(const ControllerState& state,
+                                                   const std::string& deployment, const StrayNodes& strays,
+                                                   std::int64_t now_ms);
+// Whether an operator lets the deployment onto the node. What runs there already stays (like a wait after a
+// failure, this is for new replicas).
+[[nodiscard]] bool admits(const NodeRecord& node, const Deployment& deployment);
 // Replicas of the deployment that stay where they are: neither going nor about to.
 [[nodiscard]] int settled_of(const ControllerState& state, const std::string& deployment);
 // Its failures on nodes.

@@ -14,8 +14,6 @@ namespace aiv {
 namespace reconcile {
 namespace {
 
-__extension__ using Int128 = __int128;  // bytes times layers
-
 constexpr double kUnknownBandwidth = 100e9;  // an old card's; only ranks places, never decides about fit
 
 bool holds_memory(ReplicaState state) {
@@ -33,7 +31,9 @@ bool holds_memory(ReplicaState state) {
 }
 
 // Devices are called NODE/NUMBER, and no node's name holds a slash.
-std::string node_of_device(const std::string& id) { return id.substr(0, id.find('/')); }
+std::string node_of_device(const std::string& id) {
+  return id.substr(0, id.find('/'));
+}
 
 const Device* find_device(const ControllerState& state, const std::string& id) {
   const auto node = state.nodes.find(node_of_device(id));
@@ -111,8 +111,8 @@ std::map<std::string, DeviceUse> device_uses(const ControllerState& state) {
   return uses;
 }
 
-// The planner knows bytes alone: where each process takes `more` bytes more of a device that has `more` bytes more, and
-// `more` is above what is free, one fits as before and two never do.
+// The planner knows bytes alone: where each process takes `more` bytes more of a device that has `more` bytes
+// more, and `more` is above what is free, one fits as before and two never do.
 void make_exclusive(PlanDevice& device, bool taken) {
   if (taken) device.free_bytes = 0;  // by one that is on its way out
   const Bytes more = device.free_bytes + 1;
@@ -188,7 +188,8 @@ StrayNodes stray_nodes(const ControllerState& state) {
   for (const auto& [id, node] : state.nodes) {
     if (!node.observed) continue;
     for (const ReplicaStatus& status : node.observed->replicas) {
-      if (!state.placements.contains(status.id) && holds_memory(status.state)) out[status.deployment].insert(id);
+      if (!state.placements.contains(status.id) && holds_memory(status.state))
+        out[status.deployment].insert(id);
     }
   }
   return out;
@@ -209,52 +210,17 @@ std::set<std::string> excluded_nodes(const ControllerState& state, const std::st
   return out;
 }
 
-namespace {
-
-// Whether an operator lets the deployment onto the node. What runs there already stays (like a wait after a failure,
-// this is for new replicas).
 bool admits(const NodeRecord& node, const Deployment& deployment) {
   const bool labelled = std::ranges::all_of(deployment.on, [&](const auto& wanted) {
     const auto label = node.labels.find(wanted.first);
     return label != node.labels.end() && label->second == wanted.second;
   });
   return labelled && std::ranges::all_of(node.taints, [&](const std::string& taint) {
-    return deployment.tolerates.contains(taint);
-  });
+           return deployment.tolerates.contains(taint);
+         });
 }
 
-// Layer shares of a split in proportion to the planner's parts: largest remainders, at least one layer each.
-std::vector<std::int64_t> layer_shares(const PlanPlacement& placement, std::int64_t layers) {
-  Bytes total = 0;
-  for (const PlanPart& part : placement.parts) total += part.bytes;
-  std::vector<std::int64_t> shares;
-  std::int64_t given = 0;
-  for (const PlanPart& part : placement.parts) {
-    const auto exact = static_cast<Int128>(part.bytes) * layers / std::max<Bytes>(total, 1);
-    shares.push_back(std::max<std::int64_t>(1, static_cast<std::int64_t>(exact)));
-    given += shares.back();
-  }
-  for (std::size_t i = 0; given < layers; i = (i + 1) % shares.size(), ++given) ++shares[i];
-  while (given > layers) {
-    auto largest = std::ranges::max_element(shares);
-    if (*largest <= 1) break;
-    --*largest;
-    --given;
-  }
-  return shares;
-}
-
-// First device on which the spec does not fit beside what is counted there, or that another has for itself; or nullptr.
-const DeviceBytes* overfull(const ControllerState& state, const ReplicaSpec& spec,
-                            const std::vector<const Device*>& devices) {
-  for (std::size_t i = 0; i < spec.devices.size(); ++i) {
-    const std::string& id = spec.devices[i].device_id;
-    const Bytes used = used_bytes(state, id);
-    const bool taken = used > 0 && policy_of(state.nodes.at(node_of_device(id)), id).exclusive;
-    if (taken || used + spec.devices[i].total() > budget_of(*devices[i])) return &spec.devices[i];
-  }
-  return nullptr;
-}
+namespace {
 
 std::string new_id(ControllerState& state, const std::string& deployment) {
   constexpr std::string_view kDigits = "0123456789abcdefghijklmnopqrstuv";
@@ -287,35 +253,16 @@ std::string placed_because(const ControllerState& state, const ReplicaSpec& spec
 Result<ReplicaSpec> exact_spec(const ControllerState& state, const PlanPlacement& placement,
                                const Deployment& deployment, const ModelRecord& model, const Variant& variant,
                                const std::vector<const Device*>& devices) {
-  const std::int64_t layers =
-      model.facts ? model.facts->n_layers + 1 : static_cast<std::int64_t>(devices.size());
-  std::vector<std::int64_t> shares = layer_shares(placement, layers);
-  // The planner cuts by bytes, the engine by layers, whose last holds the output: move layers until it fits.
-  for (std::int64_t tries = 0;; ++tries) {
-    auto spec = make_spec(deployment, model, variant, devices, shares);
-    if (!spec) return spec;
-    const DeviceBytes* full = overfull(state, *spec, devices);
-    if (full == nullptr) return spec;
-    const auto from = static_cast<std::size_t>(full - spec->devices.data());
-    std::size_t to = from;
-    Bytes most = 0;
-    for (std::size_t i = 0; i < devices.size(); ++i) {
-      const Bytes room =
-          budget_of(*devices[i]) - used_bytes(state, devices[i]->id) - spec->devices[i].total();
-      if (i != from && room > most) {
-        most = room;
-        to = i;
-      }
-    }
-    if (to == from || shares[from] <= 1 || tries >= layers) {
-      return fail(ErrorCode::kRefused,
-                  "needs " + format_bytes(full->total()) + " on " + full->device_id + ", which has " +
-                      format_bytes(budget_of(*devices[from]) - used_bytes(state, full->device_id)) + " left",
-                  full->device_id);
-    }
-    --shares[from];
-    ++shares[to];
+  std::vector<Bytes> parts;
+  std::vector<Bytes> rooms;
+  for (const PlanPart& part : placement.parts) parts.push_back(part.bytes);
+  for (const Device* device : devices) {
+    const Bytes used = used_bytes(state, device->id);
+    const bool taken =
+        used > 0 && policy_of(state.nodes.at(node_of_device(device->id)), device->id).exclusive;
+    rooms.push_back(taken ? 0 : budget_of(*device) - used);
   }
+  return spec_within(deployment, model, variant, devices, parts, rooms);
 }
 
 // Step 4: carried out only where it fits beside everything that is still counted.
@@ -419,7 +366,8 @@ Planned make_plan(const ControllerState& state, std::int64_t now_ms, const Refus
     second.plan = run_planner(second.input);
     const std::size_t before = lesser.size();
     const auto gets = planned_counts(second.plan);
-    std::erase_if(lesser, [&](const std::string& name) { return count_in(gets, name) <= count_in(got, name); });
+    std::erase_if(lesser,
+                  [&](const std::string& name) { return count_in(gets, name) <= count_in(got, name); });
     if (lesser.size() == before) return second;
   }
   return out;
@@ -449,8 +397,9 @@ void retire_unplanned(Work& work, const Plan& plan) {
                used_bytes(state, bytes.device_id) > bytes.total();
       });
       retire(work, placement, "replica.yielded",
-             crowded ? "its device on " + placement.node + " is for one replica at a time"
-                     : "its memory on " + placement.node + " is taken by other programs, or the device is gone");
+             crowded
+                 ? "its device on " + placement.node + " is for one replica at a time"
+                 : "its memory on " + placement.node + " is taken by other programs, or the device is gone");
     }
   }
 }
@@ -581,7 +530,8 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
     const bool held = state.held_down.contains(name);
     for (std::size_t i = 1; i < planned->variants.size(); ++i) {
       PlanVariant& variant = planned->variants[i];
-      variant.hint_only = variant.hint_only || (!lesser.contains(name) && !held && !running.contains(variant.id));
+      variant.hint_only =
+          variant.hint_only || (!lesser.contains(name) && !held && !running.contains(variant.id));
     }
     // Others need the room of the best: a lesser one it is, if there is one.
     if (held && !running.contains(planned->variants.front().id) &&
@@ -608,7 +558,9 @@ PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const st
   return input;
 }
 
-Plan trial_plan(const ControllerState& state, std::int64_t now_ms) { return make_plan(state, now_ms, {}).plan; }
+Plan trial_plan(const ControllerState& state, std::int64_t now_ms) {
+  return make_plan(state, now_ms, {}).plan;
+}
 
 void plan_round(Work& work) {
   ControllerState& state = work.state;
@@ -635,7 +587,8 @@ void plan_round(Work& work) {
       if (done) placed.insert(planned.model);
       if (!done) again = refused.emplace(planned.model, planned.node).second || again;
     }
-    for (const auto& [name, deployment] : state.deployments) retire_leaving(work, name, placed.contains(name));
+    for (const auto& [name, deployment] : state.deployments)
+      retire_leaving(work, name, placed.contains(name));
     note_unplaced(work, plan, made.impossible);
     again = again || state.dirty;
   }

@@ -1,9 +1,11 @@
 // Step 6 of core/reconcile.hpp: how many replicas are wanted, and room for one that is waited for.
 #include <algorithm>
+#include <bit>
 
 #include "base/units.hpp"
 #include "core/eviction.hpp"
 #include "core/footprint.hpp"
+#include "core/placement.hpp"
 #include "core/reconcile_parts.hpp"
 
 namespace aiv {
@@ -85,28 +87,96 @@ Bytes on_its_way_back(const ControllerState& state, const std::string& node, con
   return bytes;
 }
 
+// What is free on the device for a new replica, memory on its way back counted in.
+Bytes room_on(const ControllerState& state, const std::string& node, const Device& device) {
+  return budget_of(device) - used_bytes(state, device.id) + on_its_way_back(state, node, device.id);
+}
+
+// Sets of the node's devices that a split could lie on: all of them for up to four devices, else the roomiest
+// together.
+std::vector<std::vector<const Device*>> device_sets(const NodeRecord& node, const ModelRecord& model) {
+  constexpr std::size_t kAllSetsMax = 4;
+  std::vector<const Device*> usable;
+  for (const Device& device : node.observed->devices) {
+    if (device.refused.empty() && can_run(model, device) && !policy_of(node, device.id).exclusive &&
+        budget_of(device) > overhead_of(device)) {
+      usable.push_back(&device);
+    }
+  }
+  std::vector<std::vector<const Device*>> out;
+  if (usable.size() > kAllSetsMax) {
+    std::ranges::sort(usable, [](const Device* a, const Device* b) {
+      const Bytes x = budget_of(*a);
+      const Bytes y = budget_of(*b);
+      return x != y ? x > y : a->id < b->id;
+    });
+    for (std::size_t count = 2; count <= std::min<std::size_t>(usable.size(), kMaxParts); ++count) {
+      out.emplace_back(usable.begin(), usable.begin() + static_cast<std::ptrdiff_t>(count));
+    }
+    return out;
+  }
+  for (unsigned mask = 1; mask < (1U << usable.size()); ++mask) {
+    if (std::popcount(mask) < 2) continue;
+    auto& set = out.emplace_back();
+    for (std::size_t i = 0; i < usable.size(); ++i) {
+      if ((mask & (1U << i)) != 0) set.push_back(usable[i]);
+    }
+  }
+  return out;
+}
+
+// The exact bytes of a split over these devices whose layers are shared out by what could be free on each
+// once all that may go is gone; nothing where even that is too little.
+std::optional<EvictionSplit> split_over(const ControllerState& state, const Deployment& deployment,
+                                        const ModelRecord& model, const std::vector<const Device*>& devices,
+                                        const EvictionInput& input, const std::string& node) {
+  std::vector<Bytes> parts;
+  std::vector<Bytes> rooms;
+  for (const Device* device : devices) {
+    Bytes room = room_on(state, node, *device);
+    for (const EvictionCandidate& candidate : input.candidates) {
+      const auto spare = input.spare.find(candidate.deployment);
+      const auto bytes = candidate.bytes.find(device->id);
+      if (bytes != candidate.bytes.end() && spare != input.spare.end() && spare->second > 0)
+        room += bytes->second;
+    }
+    rooms.push_back(room);
+    parts.push_back(room - overhead_of(*device));
+    if (parts.back() <= 0) return std::nullopt;
+  }
+  if (model.facts->n_layers + 1 < static_cast<std::int64_t>(devices.size())) return std::nullopt;
+  const auto spec =
+      spec_within(deployment, model, variants_of(deployment, model).front(), devices, parts, rooms);
+  if (!spec) return std::nullopt;
+  EvictionSplit split;
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    split.push_back({devices[i]->id, node, room_on(state, node, *devices[i]), spec->devices[i].total()});
+  }
+  return split;
+}
+
 EvictionInput eviction_input(const ControllerState& state, const Deployment& deployment,
                              const ModelRecord& model, std::int64_t now_ms) {
   EvictionInput input;
   const auto variants = variants_of(deployment, model);
   const auto excluded = excluded_nodes(state, deployment.name, stray_nodes(state), now_ms);
+  std::vector<const NodeRecord*> places;
   for (const auto& [id, node] : state.nodes) {
     if (!node.observed || plan_state(state, node) != NodePlanState::kSchedulable || excluded.contains(id))
       continue;
-    const bool there = std::ranges::any_of(
-        state.placements.of_deployment(deployment.name),
-        [&, name = id](const Placement* placement) { return placement->node == name; });
+    if (!admits(node, deployment)) continue;
+    const bool there =
+        std::ranges::any_of(state.placements.of_deployment(deployment.name),
+                            [&, name = id](const Placement* placement) { return placement->node == name; });
     if (there) continue;
     for (const Device& device : node.observed->devices) {
       if (!device.refused.empty() || !can_run(model, device)) continue;
       const Device* one[] = {&device};
       const auto spec = make_spec(deployment, model, variants.front(), one);
       if (!spec || spec->devices.front().total() > budget_of(device)) continue;
-      input.devices.push_back(
-          {device.id, id,
-           budget_of(device) - used_bytes(state, device.id) + on_its_way_back(state, id, device.id),
-           spec->devices.front().total()});
+      input.devices.push_back({device.id, id, room_on(state, id, device), spec->devices.front().total()});
     }
+    places.push_back(&node);
   }
   for (const auto& [id, placement] : state.placements) {
     if (auto candidate = candidate_of(state, placement, now_ms))
@@ -117,7 +187,44 @@ EvictionInput eviction_input(const ControllerState& state, const Deployment& dep
     if (found != state.deployments.end()) input.spare[name] = spare_of(state, found->second, scale, now_ms);
   }
   input.spare.erase(deployment.name);
+  if (!model.facts || model.facts->n_layers == 0) return input;  // it cannot be split
+  for (const NodeRecord* node : places) {
+    for (const auto& devices : device_sets(*node, model)) {
+      if (auto split = split_over(state, deployment, model, devices, input, node->id)) {
+        input.splits.push_back(*std::move(split));
+      }
+    }
+  }
   return input;
+}
+
+// Whether the deployment would get a replica more if these were gone.
+bool would_place(const ControllerState& state, const Eviction& eviction, const std::string& deployment,
+                 std::int64_t now_ms) {
+  ControllerState trial = state;
+  for (const std::string& id : eviction.replicas) {
+    const Placement& gone = trial.placements.at(id);
+    auto& observed = trial.nodes.at(gone.node).observed;
+    std::erase_if(observed->replicas, [&](const ReplicaStatus& status) { return status.id == id; });
+    // As evict() leaves it: nobody wants it back at once.
+    const Deployment& loser = trial.deployments.at(gone.spec.deployment);
+    trial.scale[loser.name].memory.wanted = std::max(loser.replicas_min, wanted_replicas(trial, loser) - 1);
+    trial.placements.erase(id);
+  }
+  const Plan plan = trial_plan(trial, now_ms);
+  return std::ranges::count(plan.placements, deployment, &PlanPlacement::model) >
+         settled_of(state, deployment);
+}
+
+// "3.0 GiB on n1/0", of a split "3.0 GiB on n1/0 and 2.0 GiB on n1/1": what the replica holds there.
+std::string bytes_on_each(const EvictionCandidate& candidate, const std::vector<std::string>& devices) {
+  std::string text;
+  for (const std::string& device : devices) {
+    const auto bytes = candidate.bytes.find(device);
+    if (bytes == candidate.bytes.end()) continue;
+    text += (text.empty() ? "" : " and ") + format_bytes(bytes->second) + " on " + device;
+  }
+  return text;
 }
 
 void evict(Work& work, const Eviction& eviction, const EvictionInput& input, const Deployment& beneficiary) {
@@ -136,8 +243,7 @@ void evict(Work& work, const Eviction& eviction, const EvictionInput& input, con
                format_duration_ms(state.settings.evict_horizon_ms) + " with a chance of " +
                std::to_string(candidate->reuse_permille / 10) + " %, loads in " +
                format_duration_ms(candidate->reload_ms) + ": its " +
-               format_bytes(candidate->bytes.at(eviction.device)) + " on " + eviction.device +
-               " make room for " + beneficiary.name +
+               bytes_on_each(*candidate, eviction.devices) + " make room for " + beneficiary.name +
                (waiting > 0 ? ", which " + std::to_string(waiting) + " requests wait for"
                             : ", which has too few replicas"));
   }
@@ -218,6 +324,8 @@ void make_room(Work& work) {
     const EvictionInput input = eviction_input(state, deployment, model->second, work.now.steady_ms);
     const auto eviction = choose_evictions(input);
     if (!eviction || eviction->replicas.empty()) continue;
+    // Where a split lies is the planner's choice: nobody goes before it says that this would be enough.
+    if (eviction->devices.size() > 1 && !would_place(state, *eviction, name, work.now.steady_ms)) continue;
     work.cause = "deployment.unplaced deployment/" + name;
     evict(work, *eviction, input, deployment);
     return;

@@ -103,5 +103,19 @@ TEST(DevicePolicies, MemoryKeptFreeForOthersIsNotPlannedWith) {
   EXPECT_EQ(world.nodes_of("one"), (std::set<std::string>{"n1"}));
 }
 
+TEST(DevicePolicies, MemoryKeptFreeWhereReplicasRunMakesThemMove) {
+  World world;
+  world.join("n1", {8 * kGiB});
+  for (const char* name : {"one", "two", "three"}) world.deploy(name, 1, kGiB);
+  world.run(3'000);
+  world.join("n2", {8 * kGiB});
+  world.run(3'000);
+  ASSERT_GT(used_bytes(world.state, "n1/0"), 2 * kGiB);
+  set(world, {.reserve_bytes = 6 * kGiB});
+  world.run(10'000);
+  EXPECT_LE(used_bytes(world.state, "n1/0"), 2 * kGiB);
+  for (const char* name : {"one", "two", "three"}) EXPECT_EQ(world.state.status.at(name).state, "ready") << name;
+}
+
 }  // namespace
 }  // namespace aiv

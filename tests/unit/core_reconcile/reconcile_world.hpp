@@ -99,7 +99,7 @@ class World {
   }
 
   // A model whose bytes the estimator works out, for devices of a real backend.
-  void add_real_model(const std::string& id, const std::string& architecture) {
+  void add_real_model(const std::string& id, const std::string& architecture, Bytes layer_bytes = 500 * kMiB) {
     auto facts = std::make_shared<ModelFacts>();
     facts->architecture = architecture;
     facts->family = ModelFamily::kAttention;
@@ -118,7 +118,7 @@ class World {
       layer.heads = layer.kv_heads = 8;
       layer.head_k = layer.head_v = 64;
       facts->layers.push_back(layer);
-      facts->tensors.push_back({500 * kMiB, 0, i, TensorPlace::kLayer, false});
+      facts->tensors.push_back({layer_bytes, 0, i, TensorPlace::kLayer, false});
     }
     facts->tensors.push_back({kMiB, 0, -1, TensorPlace::kOutput, false});
     ModelRecord model;

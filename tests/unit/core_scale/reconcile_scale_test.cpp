@@ -90,6 +90,88 @@ TEST(Scale, AnIdleReplicaMakesRoomForAModelThatIsWaitedFor) {
       << story.reason_of("replica.evicted");
 }
 
+// A model of about 1000 MiB that fits no card of the node alone, and two idle ones that fill a card each.
+struct SplitStory : Story {
+  void fill_two_cards(int first_min, bool first_pinned) {
+    join("n1", {1300 * kMiB, 1300 * kMiB}, "vulkan");
+    small("a", first_min, first_pinned);
+    small("b", 0, false);
+    counts["a"] = counts["b"] = {0, 1};
+    seconds(10);
+    counts["a"] = counts["b"] = {0, 0};
+    seconds(60);
+    ASSERT_EQ(placed("a"), 1);
+    ASSERT_EQ(placed("b"), 1);
+  }
+  void small(const std::string& name, int min, bool pinned) {
+    add_real_model(name, "llama", 250 * kMiB);
+    put(name, min, pinned);
+  }
+  void large(const std::string& name) {
+    add_real_model(name, "llama", 500 * kMiB);
+    put(name, 0, false);
+  }
+  void put(const std::string& name, int min, bool pinned) {
+    Deployment deployment;
+    deployment.name = deployment.model = name;
+    deployment.replicas_min = min;
+    deployment.replicas_max = 1;
+    deployment.ctx = 512;
+    deployment.slots = 1;
+    deployment.pinned = pinned;
+    take(event::DeploymentPut{deployment});
+    deliver();
+  }
+};
+
+TEST(Scale, IdleReplicasOnSeveralCardsMakeRoomForAModelThatNeedsThemAll) {
+  SplitStory story;
+  story.fill_two_cards(0, false);
+  story.large("big");
+  story.counts["big"] = {0, 2};
+  story.seconds(10);
+  EXPECT_EQ(story.placed("a"), 0);
+  EXPECT_EQ(story.placed("b"), 0);
+  ASSERT_EQ(story.placed("big"), 1);
+  EXPECT_EQ(story.state.placements.of_deployment("big").front()->spec.devices.size(), 2U);
+  EXPECT_NE(story.reason_of("replica.evicted").find("make room for big, which 2 requests wait for"),
+            std::string::npos)
+      << story.reason_of("replica.evicted");
+}
+
+TEST(Scale, NobodyMakesRoomForASplitWhereOneOfItsCardsCannotBeCleared) {
+  for (const bool pinned : {true, false}) {
+    SplitStory story;
+    story.fill_two_cards(pinned ? 0 : 1, pinned);
+    story.large("big");
+    story.counts["big"] = {0, 2};
+    story.seconds(60);
+    EXPECT_EQ(story.placed("a"), 1) << "pinned, or its minimum";
+    EXPECT_EQ(story.placed("b"), 1) << "that it goes would help nobody";
+    EXPECT_FALSE(story.told("replica.evicted"));
+  }
+}
+
+TEST(Scale, NobodyMakesRoomWhereTheModelMayNotBe) {
+  Story story;
+  story.join("n1", {8 * kGiB});
+  story.deploy_elastic("a", 0, 1, 5 * kGiB);
+  story.counts["a"] = {0, 1};
+  story.seconds(3);
+  story.counts["a"] = {0, 0};
+  story.seconds(60);
+  story.add_model("b", 5 * kGiB);
+  Deployment elsewhere;
+  elsewhere.name = elsewhere.model = "b";
+  elsewhere.replicas_min = 0;
+  elsewhere.on = {{"room", "cellar"}};
+  story.take(event::DeploymentPut{elsewhere});
+  story.counts["b"] = {0, 2};
+  story.seconds(30);
+  EXPECT_EQ(story.placed("a"), 1);
+  EXPECT_FALSE(story.told("replica.evicted"));
+}
+
 TEST(Scale, ABusyReplicaAPinnedOneAndAMinimumMakeNoRoom) {
   for (int which = 0; which < 3; ++which) {
     Story story;
