@@ -373,10 +373,23 @@ Planned make_plan(const ControllerState& state, std::int64_t now_ms, const Refus
   return out;
 }
 
+// Whether the plan has the replica on other devices of its node because one of its own is too full: others took of
+// its memory, or an operator keeps more of it free. It has to go before its successor comes: one replica of a
+// deployment per node.
+bool has_to_change_device(const ControllerState& state, const Placement& placement, const PlanPlacement& planned) {
+  const auto planned_there = [&](const DeviceBytes& bytes) {
+    return std::ranges::find(planned.parts, bytes.device_id, &PlanPart::device) != planned.parts.end();
+  };
+  return std::ranges::any_of(placement.spec.devices, [&](const DeviceBytes& bytes) {
+    const Device* device = find_device(state, bytes.device_id);
+    return device != nullptr && !planned_there(bytes) && used_bytes(state, bytes.device_id) > budget_of(*device);
+  });
+}
+
 void retire_unplanned(Work& work, const Plan& plan) {
   ControllerState& state = work.state;
-  std::set<std::pair<std::string, std::string>> stays;
-  for (const PlanPlacement& placement : plan.placements) stays.emplace(placement.model, placement.node);
+  std::map<std::pair<std::string_view, std::string_view>, const PlanPlacement*> stays;
+  for (const PlanPlacement& placement : plan.placements) stays[{placement.model, placement.node}] = &placement;
   for (auto& [id, placement] : state.placements) {
     if (placement.spec.draining) continue;
     const auto deployment = state.deployments.find(placement.spec.deployment);
@@ -384,7 +397,9 @@ void retire_unplanned(Work& work, const Plan& plan) {
       retire(work, placement, "replica.retired", "its deployment was deleted");
       continue;
     }
-    if (is_leaving(state, placement) || stays.contains({deployment->first, placement.node})) continue;
+    if (is_leaving(state, placement)) continue;
+    const auto planned = stays.find({deployment->first, placement.node});
+    if (planned != stays.end() && !has_to_change_device(state, placement, *planned->second)) continue;
     if (!state.models.contains(deployment->second.model)) continue;  // nothing was planned for it
     if (count_of(state, deployment->first).settled > wanted_replicas(state, deployment->second)) {
       retire(work, placement, "replica.retired",
@@ -399,7 +414,7 @@ void retire_unplanned(Work& work, const Plan& plan) {
       retire(work, placement, "replica.yielded",
              crowded
                  ? "its device on " + placement.node + " is for one replica at a time"
-                 : "its memory on " + placement.node + " is taken by other programs, or the device is gone");
+                 : "its memory on " + placement.node + " is taken by other programs or kept free for them, or the device is gone");
     }
   }
 }

@@ -117,5 +117,18 @@ TEST(DevicePolicies, MemoryKeptFreeWhereReplicasRunMakesThemMove) {
   for (const char* name : {"one", "two", "three"}) EXPECT_EQ(world.state.status.at(name).state, "ready") << name;
 }
 
+TEST(DevicePolicies, TheyMoveToAnotherDeviceOfTheSameNodeToo) {
+  World world;
+  world.join("n1", {4 * kGiB, 8 * kGiB});
+  for (const char* name : {"one", "two", "three"}) world.deploy(name, 1, kGiB);
+  world.run(3'000);
+  const Bytes before = used_bytes(world.state, "n1/0");
+  ASSERT_GT(before, 2 * kGiB);
+  set(world, {.reserve_bytes = 3 * kGiB});
+  world.run(10'000);
+  EXPECT_LE(used_bytes(world.state, "n1/0"), kGiB);
+  for (const char* name : {"one", "two", "three"}) EXPECT_EQ(world.state.status.at(name).state, "ready") << name;
+}
+
 }  // namespace
 }  // namespace aiv
