@@ -91,6 +91,15 @@ class ProgressPrinter {
   std::string last_;
 };
 
+// The controller has accepted the deployment; clients find it once the gateway has heard of it too, milliseconds later.
+void wait_until_known(const ApiClient& api, const std::string& name) {
+  for (int tries = 0; tries < 200; ++tries) {
+    const auto answer = api.exchange("GET", "/v1/models/" + name);
+    if (!answer || answer->status != 404) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(25));
+  }
+}
+
 int wait_until_ready(const ApiClient& api, const UpOptions& options, const std::string& name, std::int64_t limit_ms) {
   std::signal(SIGINT, interrupted);
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(limit_ms);
@@ -180,6 +189,7 @@ int run_up(const UpOptions& options) {
   }
   const std::string name = made->value("name", "");
   if (options.no_wait || options.on_demand) {
+    if (!options.no_wait) wait_until_known(*api, name);
     print(options.server.json ? dump_json(*made, 2) + "\n" : name + "\n");
     return 0;
   }
