@@ -8,6 +8,7 @@
 #include <openssl/x509v3.h>
 
 #include <algorithm>
+#include <chrono>
 #include <ctime>
 #include <filesystem>
 #include <memory>
@@ -76,9 +77,11 @@ Certificate new_certificate(EVP_PKEY* key, const std::string& organisation, cons
   std::uint64_t serial = 0;
   RAND_bytes(reinterpret_cast<unsigned char*>(&serial), sizeof serial);
   ASN1_INTEGER_set_uint64(X509_get_serialNumber(out.get()), serial >> 1U);
+  // Not by time(), which may be a tick behind: what is issued after a second has begun must not seem issued before it.
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
   // An hour back: clocks of lab machines are not that good.
-  X509_gmtime_adj(X509_getm_notBefore(out.get()), -kHour);
-  X509_gmtime_adj(X509_getm_notAfter(out.get()), seconds);
+  ASN1_TIME_set(X509_getm_notBefore(out.get()), now - kHour);
+  ASN1_TIME_set(X509_getm_notAfter(out.get()), now + seconds);
   X509_set_pubkey(out.get(), key);
   X509_NAME* subject = X509_get_subject_name(out.get());
   const auto add = [&](const char* field, const std::string& value) {

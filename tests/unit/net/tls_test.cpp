@@ -1,5 +1,8 @@
 #include <sys/stat.h>
 
+#include <chrono>
+#include <thread>
+
 #include "base/file.hpp"
 #include "net/pki.hpp"
 #include "net/stream.hpp"
@@ -129,6 +132,23 @@ TEST(Pki, KeysAreForTheOwnerOnlyAndAPairIsKept) {
   const auto before = std::filesystem::last_write_time(first->cert);
   ASSERT_TRUE(ensure_certificate(dir.path(), "node/n1", dir.path() + "/n", "node", 7));
   EXPECT_EQ(std::filesystem::last_write_time(first->cert), before);
+}
+
+TEST(Pki, WhatIsIssuedAfterASecondHasBegunIsNotDatedBeforeIt) {
+  using Clock = std::chrono::system_clock;
+  test::TempDir dir;
+  ASSERT_TRUE(ensure_authority(dir.path(), "lab"));
+  const auto request = make_request("node/n1");
+  ASSERT_TRUE(request);
+  for (int round = 0; round < 2; ++round) {
+    const auto second = std::chrono::ceil<std::chrono::seconds>(Clock::now());
+    std::this_thread::sleep_until(second - std::chrono::milliseconds(5));
+    while (Clock::now() < second) {
+    }
+    const auto issued = sign_request(dir.path(), "node/n1", request->request, 60);
+    ASSERT_TRUE(issued) << issued.error().message();
+    EXPECT_GE(certificate_facts(issued->certificate)->issued_at_s, second.time_since_epoch().count());
+  }
 }
 
 TEST(Listener, APathTooLongForASocketSaysSo) {
