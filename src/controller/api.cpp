@@ -259,6 +259,22 @@ net::Task<> Api::handle(net::ExchangePtr exchange) {
   co_await send(exchange, std::move(reply));
 }
 
+net::Task<bool> begin_stream(net::ExchangePtr exchange) {
+  net::ResponseHead answer;  // built outside of the co_await: g++ 12 cannot hold an initialiser list across it
+  answer.headers.push_back({"content-type", "text/event-stream"});
+  answer.headers.push_back({"cache-control", "no-store"});
+  auto started = co_await exchange->start(std::move(answer));
+  co_return started.has_value();
+}
+
+net::Task<> end_stream(net::ExchangePtr exchange) {
+  exchange->on_gone({});
+  if (!exchange->gone()) {
+    const auto ended = co_await exchange->finish();
+    if (!ended) log_debug("api.caller_gone", {{"reason", ended.error().message()}});
+  }
+}
+
 // Server-sent events: everything after ?since= or Last-Event-ID, then as it happens; a comment each 15 s of silence.
 net::Task<> Api::stream_events(net::ExchangePtr exchange) {
   const net::RequestHead& head = exchange->request();
@@ -268,11 +284,8 @@ net::Task<> Api::stream_events(net::ExchangePtr exchange) {
   if (!from.empty() && from.size() < 19 && from.find_first_not_of("0123456789") == std::string::npos) {
     seq = std::stoll(from);
   }
-  net::ResponseHead answer;  // built outside of the co_await: g++ 12 cannot hold an initialiser list across it
-  answer.headers.push_back({"content-type", "text/event-stream"});
-  answer.headers.push_back({"cache-control", "no-store"});
-  auto started = co_await exchange->start(std::move(answer));
-  if (!started) co_return;
+  const bool begun = co_await begin_stream(exchange);
+  if (!begun) co_return;
   EventLog::Subscription subscription(context_.cluster.events(), context_.executor);
   exchange->on_gone([&subscription] { subscription.signal().notify(); });
   auto hello = co_await exchange->write(": events follow\n\n");
@@ -294,11 +307,7 @@ net::Task<> Api::stream_events(net::ExchangePtr exchange) {
     auto sent = co_await exchange->write(": still here\n\n");
     if (!sent) break;
   }
-  exchange->on_gone({});
-  if (!exchange->gone()) {
-    const auto ended = co_await exchange->finish();
-    if (!ended) log_debug("api.caller_gone", {{"reason", ended.error().message()}});
-  }
+  co_await end_stream(exchange);
 }
 
 }  // namespace aiv::controller

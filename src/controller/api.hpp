@@ -79,6 +79,9 @@ inline constexpr std::size_t kApiBodyBytesMax = 1024 * 1024;
 // ---- for handlers ----------------------------------------------------------------------------------------
 
 [[nodiscard]] ApiReply reply_error(const Error& error, std::string_view code = {}, std::string_view try_this = {});
+// Server-sent events: the head (false: the caller is gone), and the end of what was begun.
+net::Task<bool> begin_stream(net::ExchangePtr exchange);
+net::Task<> end_stream(net::ExchangePtr exchange);
 // The body of a request, which must be a JSON object.
 [[nodiscard]] Result<Json> read_object(const std::string& body);
 // What a request wants limits to be: those that it leaves out stay as in `present`, an unknown one is refused by name.

@@ -1,14 +1,13 @@
 // Watching a list of /aiv/v1: what it holds first, then each change, as server-sent events.
 //
-//   event: put      data: the item, whole          one for each item at first, then for each that is new or
-//   changed event: delete   data: {"id": ...}              or {"name": ...}, as the items are known by event:
-//   synced   data: {"revision": N}          once, after the first items
+//   event: put      data: the item, whole    one for each item at first, then for each that is new or changed
+//   event: delete   data: {"id": ...}        or {"name": ...}, as the items are known by
+//   event: synced   data: {"revision": N}    once, after the first items
 //
 // Level-triggered as the rest: a watcher that was away asks anew and has the truth; there is no history to
 // lose.
 #include <map>
 
-#include "base/log.hpp"
 #include "controller/api.hpp"
 
 namespace aiv::controller {
@@ -58,12 +57,8 @@ class Told {
 }  // namespace
 
 net::Task<> Api::watch_list(net::ExchangePtr exchange, const ApiRoute* route, ApiRequest request) {
-  net::ResponseHead
-      answer;  // built outside of the co_await: g++ 12 cannot hold an initialiser list across it
-  answer.headers.push_back({"content-type", "text/event-stream"});
-  answer.headers.push_back({"cache-control", "no-store"});
-  auto started = co_await exchange->start(std::move(answer));
-  if (!started) co_return;
+  const bool begun = co_await begin_stream(exchange);
+  if (!begun) co_return;
   EventLog::Subscription subscription(context_.cluster.events(), context_.executor);
   exchange->on_gone([&subscription] { subscription.signal().notify(); });
   Told told;
@@ -90,11 +85,7 @@ net::Task<> Api::watch_list(net::ExchangePtr exchange, const ApiRoute* route, Ap
     if (exchange->gone() || context_.stopping) break;
     co_await net::sleep_until(looked + kBetweenLooks);
   }
-  exchange->on_gone({});
-  if (!exchange->gone()) {
-    const auto ended = co_await exchange->finish();
-    if (!ended) log_debug("api.caller_gone", {{"reason", ended.error().message()}});
-  }
+  co_await end_stream(exchange);
 }
 
 }  // namespace aiv::controller

@@ -4,8 +4,9 @@
 // token's secret and a request for a certificate, made with a key that never leaves it. One use of the token
 // is spent, and the node's record written, in one transaction before anything is signed. A machine whose
 // answer got lost may ask again with the same key: that costs no second use. A name that is taken is refused:
-// a token must not be a way to become somebody else's node. Staying: certificates live 7 days; the agent says
-// when two thirds are over, and gets a new one over its link. Coming back: a node that was away while its
+// a token must not be a way to become somebody else's node.
+// Staying: certificates live 7 days; the agent says when two thirds are over, and gets a new one over its link.
+// Coming back: a node that was away while its
 // certificate lapsed (or could not be renewed, because this controller was away) cannot open a link. It comes
 // to the same door as one that joins, with its old certificate in the place of a token, and gets a new one
 // for the same key, until 30 days after the lapse. Rationale: the old certificate proves that this key was
@@ -51,7 +52,7 @@ class Enrolment {
   static Result<Wish> read(const std::string& body);
   net::Task<Result<net::Issued>> join(Wish wish, std::string peer);
   net::Task<Result<net::Issued>> come_back(Wish wish, std::string peer);
-  // Why the old certificate is no reason to give a new one; kRefused where it would be a younger one.
+  // Why the old certificate is no reason to give a new one.
   [[nodiscard]] Result<> check_old_certificate(const Wish& wish) const;
   // Both must mean the same by a time.
   [[nodiscard]] Result<> check_clock(const Wish& wish) const;

@@ -21,6 +21,8 @@ struct Work {
 
 // A replica that should go, but may wait for its successor: outdated, or on a node that is being drained.
 [[nodiscard]] bool is_leaving(const ControllerState& state, const Placement& placement);
+// As its node last reported it; nullptr: the node or the device is not known.
+[[nodiscard]] const Device* find_device(const ControllerState& state, const std::string& id);
 // What an operator said of the device; the defaults where nothing was said.
 [[nodiscard]] const DevicePolicy& policy_of(const NodeRecord& node, const std::string& device_id);
 // Whether an operator wants nothing of ours on the device at this time of the week.

@@ -35,14 +35,6 @@ std::string node_of_device(const std::string& id) {
   return id.substr(0, id.find('/'));
 }
 
-const Device* find_device(const ControllerState& state, const std::string& id) {
-  const auto node = state.nodes.find(node_of_device(id));
-  if (node == state.nodes.end() || !node->second.observed) return nullptr;
-  const auto& devices = node->second.observed->devices;
-  const auto found = std::ranges::find(devices, id, &Device::id);
-  return found == devices.end() ? nullptr : &*found;
-}
-
 bool is_lost(const ControllerState& state, const std::string& node) {
   return !state.nodes.contains(node) || state.detector.replaceable(node);
 }
@@ -489,6 +481,14 @@ void note_unplaced(Work& work, const Plan& plan, const std::map<std::string, Err
 }
 
 }  // namespace
+
+const Device* find_device(const ControllerState& state, const std::string& id) {
+  const auto node = state.nodes.find(node_of_device(id));
+  if (node == state.nodes.end() || !node->second.observed) return nullptr;
+  const auto& devices = node->second.observed->devices;
+  const auto found = std::ranges::find(devices, id, &Device::id);
+  return found == devices.end() ? nullptr : &*found;
+}
 
 PlanInput plan_input(const ControllerState& state, std::int64_t now_ms, const std::set<std::string>& lesser,
                      const Refused& refused, std::map<std::string, Error>* impossible) {

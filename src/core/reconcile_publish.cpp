@@ -24,27 +24,24 @@ bool may_publish_while_observing(const NodeRecord& node, const std::vector<Repli
 }
 
 double speed_of(const ControllerState& state, const Placement& placement) {
-  const auto node = state.nodes.find(placement.node);
   double slowest = 0;
   Bytes bytes = 0;
   for (const DeviceBytes& part : placement.spec.devices) {
     bytes += part.weights;
-    for (const Device& device : node->second.observed->devices) {
-      if (device.id != part.device_id) continue;
-      if (device.bandwidth_bytes_per_s <= 0) return 0;
-      const auto bandwidth = static_cast<double>(device.bandwidth_bytes_per_s);
-      slowest = slowest == 0 ? bandwidth : std::min(slowest, bandwidth);
-    }
+    const Device* device = find_device(state, part.device_id);
+    if (device == nullptr) continue;
+    if (device->bandwidth_bytes_per_s <= 0) return 0;
+    const auto bandwidth = static_cast<double>(device->bandwidth_bytes_per_s);
+    slowest = slowest == 0 ? bandwidth : std::min(slowest, bandwidth);
   }
   return bytes > 0 ? replica_speed(slowest, bytes) : 0;
 }
 
 bool on_software_gpu(const ControllerState& state, const Placement& placement) {
   if (placement.spec.engine != EngineKind::kLlama) return false;
-  const auto& devices = state.nodes.find(placement.node)->second.observed->devices;
   return std::ranges::any_of(placement.spec.devices, [&](const DeviceBytes& part) {
-    const auto device = std::ranges::find(devices, part.device_id, &Device::id);
-    return device != devices.end() && device->kind == DeviceKind::kSoftware;
+    const Device* device = find_device(state, part.device_id);
+    return device != nullptr && device->kind == DeviceKind::kSoftware;
   });
 }
 
