@@ -114,6 +114,7 @@ struct DeploymentStatus {
   std::string state =
       "pending";  // "ready", "loading", "pending", "failed"; "idle": none is wanted now, a request loads one
   std::string reason;
+  std::optional<int> load_percent;  // while "loading": of the replica that is furthest; absent: none has begun
   int ready = 0;
   int placed = 0;
   bool survives_node_loss = false;

@@ -156,6 +156,7 @@ struct RouteModel {
   std::int64_t created_ms = 0;
   std::string state;   // "ready", "loading", "pending", "failed"
   std::string reason;  // why there is no replica
+  std::optional<int> load_percent;  // of the load that is furthest, while there is no replica; absent: nothing loads
   std::vector<RouteReplica> replicas;
   friend bool operator==(const RouteModel&, const RouteModel&) = default;
 };

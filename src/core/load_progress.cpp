@@ -1,35 +1,23 @@
 #include "core/load_progress.hpp"
 
 #include <algorithm>
-#include <charconv>
 
 namespace aiv {
 namespace {
 
-constexpr std::string_view kDone = " % done";
 constexpr std::int64_t kJustBegunMs = 1'000;
 
 }  // namespace
 
-std::string load_reason(std::string_view node, double progress) {
-  std::string reason = "loading on " + std::string(node);
-  if (!(progress > 0)) return reason;  // also for NaN
-  const int percent = static_cast<int>(std::min(progress, 1.0) * 100.0) / kLoadStepPercent * kLoadStepPercent;
-  if (percent > 0) reason += ", " + std::to_string(percent) + std::string(kDone);
-  return reason;
+int load_percent(double progress) {
+  if (!(progress > 0)) return 0;  // also for NaN
+  return static_cast<int>(std::min(progress, 1.0) * 100.0) / kLoadStepPercent * kLoadStepPercent;
 }
 
-std::optional<int> load_percent(std::string_view reason) {
-  if (!reason.starts_with("loading on ") || !reason.ends_with(kDone)) return std::nullopt;
-  reason.remove_suffix(kDone.size());
-  const std::size_t comma = reason.rfind(", ");
-  if (comma == std::string_view::npos) return std::nullopt;
-  reason.remove_prefix(comma + 2);
-  int percent = 0;
-  const auto [end, error] = std::from_chars(reason.data(), reason.data() + reason.size(), percent);
-  if (error != std::errc() || end != reason.data() + reason.size() || percent < 0 || percent > 100)
-    return std::nullopt;
-  return percent;
+std::string load_reason(std::string_view node, int percent) {
+  std::string reason = "loading on " + std::string(node);
+  if (percent > 0) reason += ", " + std::to_string(percent) + " % done";
+  return reason;
 }
 
 void LoadWatch::loading(std::int64_t now_ms, std::optional<int> percent) {

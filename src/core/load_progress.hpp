@@ -1,9 +1,9 @@
 // How far the load of a deployment without a replica is, said once for people and once for arithmetic.
 //
 // RULES
-// - The controller puts the progress into the deployment's reason, in steps of kLoadStepPercent: a route table for every
-//   per cent would be a durable write for each. The gateway reads it back from there, so that tables of before stay
-//   readable and what a client is told is what `aiv status` shows.
+// - The controller puts the progress into the route table as a number and into the deployment's reason as words, both in
+//   steps of kLoadStepPercent: a route table for every per cent would be a durable write for each. Nobody reads the words
+//   back; they are what `aiv status` and a client's error show.
 // - The rest of a load is what it has left at the pace it had so far, bytes being read at about one speed. Without a second
 //   figure a load is taken to be half done: the wait so far is the best guess of the wait to come.
 #pragma once
@@ -16,10 +16,10 @@ namespace aiv {
 
 inline constexpr int kLoadStepPercent = 10;
 
-// "loading on lab-pc3", from the first step on "loading on lab-pc3, 40 % done". `progress` 0..1.
-[[nodiscard]] std::string load_reason(std::string_view node, double progress);
-// The percentage of such a reason; nullopt if it says none.
-[[nodiscard]] std::optional<int> load_percent(std::string_view reason);
+// `progress` (0..1; more counts as 1, NaN as 0) in per cent, down to a whole step: 0.47 is 40.
+[[nodiscard]] int load_percent(double progress);
+// "loading on lab-pc3", from the first step on "loading on lab-pc3, 40 % done".
+[[nodiscard]] std::string load_reason(std::string_view node, int percent);
 
 // One load, watched by times of the caller's clock (ms).
 class LoadWatch {

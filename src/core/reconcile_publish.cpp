@@ -99,18 +99,27 @@ RouteModel route_model(const ControllerState& state, const Deployment& deploymen
                 : status == state.status.end() ? "pending"
                                                : status->second.state;
   if (model.replicas.empty() && model.state == "ready") model.state = "pending";
-  if (model.replicas.empty() && status != state.status.end()) model.reason = status->second.reason;
+  if (model.replicas.empty() && status != state.status.end()) {
+    model.reason = status->second.reason;
+    model.load_percent = status->second.load_percent;
+  }
   return model;
 }
 
-std::string loading_reason(const ControllerState& state, const std::string& deployment) {
+// Of the replica that is furthest: with it the deployment answers.
+void describe_load(const ControllerState& state, const std::string& deployment, DeploymentStatus& status) {
   for (const Placement* placement : state.placements.of_deployment(deployment)) {
     if (placement->spec.draining || is_ready(state, *placement)) continue;
     const ReplicaStatus* seen = observed_replica(state, *placement);
-    if (seen == nullptr) return "waiting for node " + placement->node;
-    return load_reason(placement->node, seen->progress);
+    if (seen == nullptr) {
+      if (status.reason.empty()) status.reason = "waiting for node " + placement->node;
+      continue;
+    }
+    const int percent = load_percent(seen->progress);
+    if (status.load_percent && *status.load_percent >= percent) continue;
+    status.load_percent = percent;
+    status.reason = load_reason(placement->node, percent);
   }
-  return {};
 }
 
 }  // namespace
@@ -174,7 +183,7 @@ void update_status(Work& work) {
       status.state = "ready";
     } else if (status.placed > status.ready) {
       status.state = "loading";
-      status.reason = loading_reason(state, name);
+      describe_load(state, name, status);
     } else {
       status.state = failed ? "failed" : "pending";
     }

@@ -69,7 +69,7 @@ void Dispatcher::update_model(const RouteModel& route) {
   model->reason = route.reason;
   model->ctx_per_slot = route.ctx_per_slot;
   if (route.replicas.empty() && route.state == "loading") {
-    model->load.loading(monotonic_ms(), load_percent(route.reason));
+    model->load.loading(monotonic_ms(), route.load_percent);
   } else {
     model->load.stop();
   }

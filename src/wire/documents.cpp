@@ -187,6 +187,7 @@ RouteModel read_route_model(JsonReader& r) {
   out.created_ms = r.integer_or("created_ms", 0, 0, kMax);
   out.state = r.string_or("state", "", 64);
   out.reason = r.string_or("reason", "", 4096);
+  if (r.has("load_percent")) out.load_percent = static_cast<int>(r.integer("load_percent", 0, 100));
   out.replicas = read_list<RouteReplica>(r, "replicas", kReplicasMax, true, [](JsonReader& c) {
     RouteReplica replica;
     replica.id = c.string("id", 256);
@@ -367,6 +368,7 @@ Json to_json(const RouteTable& t) {
                       {"state", m.state},
                       {"reason", m.reason},
                       {"replicas", std::move(replicas)}});
+    if (m.load_percent) models.back()["load_percent"] = *m.load_percent;
   }
   Json keys = Json::array();
   for (const RouteKey& k : t.keys) {

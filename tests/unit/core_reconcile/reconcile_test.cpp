@@ -24,6 +24,33 @@ TEST(Reconcile, ADeploymentIsPlacedToldToItsNodeAndRoutedToOnceReady) {
   EXPECT_TRUE(world.told("replica.ready"));
 }
 
+TEST(Reconcile, TheRouterIsToldHowFarTheFurthestLoadIsAndNothingMoreOnceAReplicaServes) {
+  World world;
+  world.load_ms = 60'000;
+  for (const char* node : {"n1", "n2"}) world.join(node, {8 * kGiB});
+  world.deploy("chat", 2);
+  const auto route = [&] { return world.state.routes->models.front(); };
+  EXPECT_EQ(route().load_percent, std::nullopt) << "no node has reported a load yet";
+  const auto report = [&](const char* node, double progress) {
+    for (auto& [id, engine] : world.agents.at(node).engines) engine.progress = progress;
+    world.agents.at(node).changed = true;
+    world.run(250);
+  };
+  world.run(250);
+  EXPECT_EQ(route().load_percent, 0);
+  report("n1", 0.31);
+  EXPECT_EQ(route().load_percent, 30);
+  report("n2", 0.58);
+  EXPECT_EQ(route().load_percent, 50);
+  EXPECT_EQ(route().reason, "loading on n2, 50 % done");
+  const Version version = world.state.routes->version;
+  report("n2", 0.59);
+  EXPECT_EQ(world.state.routes->version, version) << "less than a step is no news";
+  world.run(61'000);
+  EXPECT_EQ(route().state, "ready");
+  EXPECT_EQ(route().load_percent, std::nullopt);
+}
+
 TEST(Reconcile, TheBestFittingDeviceIsTaken) {
   World world;
   world.join("n1", {24 * kGiB, 4 * kGiB});

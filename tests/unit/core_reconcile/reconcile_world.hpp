@@ -19,6 +19,7 @@ class World {
     ReplicaState state = ReplicaState::kLoading;
     std::int64_t ready_at = 0;
     std::int64_t gone_at = -1;  // once draining
+    double progress = 0;        // as reported while it loads
   };
   struct Agent {
     NodeObserved facts;
@@ -330,6 +331,7 @@ class World {
       status.id = id;
       status.deployment = engine.spec.deployment;
       status.state = engine.state;
+      status.progress = engine.progress;
       status.slots = engine.spec.slots;
       if (engine.state == ReplicaState::kFailed) {
         status.reason = broken_by_memory ? "out of device memory for the weights" : "no such device";

@@ -343,6 +343,26 @@ TEST_F(RelayTest, TheRestOfALoadIsToldInTheMessageAndTheHeaderAlike) {
   EXPECT_EQ(not_ready(model, 4'000, 1023).retry_after_s, 20) << "spread over a quarter more";
 }
 
+TEST_F(RelayTest, TheProgressOfALoadIsTheTablesFigureAndNotItsWords) {
+  RouteTable loading = cluster.table(4);
+  loading.models[0].state = "loading";
+  loading.models[0].replicas.clear();
+  const auto rest_after_two = [&](std::optional<int> first, std::optional<int> second) {
+    cluster.apply(cluster.table(4));  // a load of its own each time
+    loading.models[0].load_percent = first;
+    cluster.apply(loading);
+    const auto until = net::Clock::now() + net::milliseconds(30);
+    cluster.run_until([&] { return net::Clock::now() > until; });
+    loading.models[0].load_percent = second;
+    cluster.apply(loading);
+    return cluster.state().dispatcher.find("m")->load.rest_ms(monotonic_ms());
+  };
+  loading.models[0].reason = "loading on n1";
+  EXPECT_NE(rest_after_two(10, 20), std::nullopt) << "a pace";
+  loading.models[0].reason = "loading on n1, 90 % done";
+  EXPECT_EQ(rest_after_two(std::nullopt, std::nullopt), std::nullopt) << "just begun";
+}
+
 TEST_F(RelayTest, AStreamIsKeptAliveWhileItsModelLoadsAndAnsweredByIt) {
   cluster.state().options.head_hold_ms = 20;
   cluster.state().options.keep_alive_ms = 20;

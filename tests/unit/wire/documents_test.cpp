@@ -36,6 +36,20 @@ TEST(Documents, WhatIsWrittenIsReadBackEqual) {
   EXPECT_EQ(route_table_from_json(to_json(table)).value(), table);
 }
 
+TEST(Documents, HowFarALoadIsGoesAlongAndATableOfBeforeSaysNothingOfIt) {
+  RouteTable table;
+  table.version = {1, 1};
+  table.models = {{.name = "demo", .state = "loading", .reason = "loading on n1, 40 % done", .load_percent = 40}};
+  Json json = to_json(table);
+  EXPECT_EQ(route_table_from_json(json).value(), table);
+  json["models"][0]["load_percent"] = 101;
+  EXPECT_EQ(route_table_from_json(json).error().where, "models[0].load_percent");
+  json["models"][0].erase("load_percent");
+  EXPECT_EQ(route_table_from_json(json).value().models[0].load_percent, std::nullopt);
+  table.models[0].load_percent.reset();
+  EXPECT_FALSE(to_json(table)["models"][0].contains("load_percent")) << "read by older gateways too";
+}
+
 TEST(Documents, AnUnknownEnumRefusesTheDocumentByFieldName) {
   Json json = to_json(NodeDesired{.node = "n1", .version = {1, 1}, .replicas = {spec()}});
   json["replicas"][0]["engine"] = "quantum";
