@@ -51,6 +51,17 @@ bool accepts_gzip(std::string_view accept_encoding) {
   return any;
 }
 
+// Browsers name it first when a person goes to an address; programs say "*/*" or "application/json".
+bool asks_for_page(std::string_view accept) {
+  while (!accept.empty()) {
+    const auto element = next_element(accept);
+    if (equal_ignoring_case(trimmed(element.substr(0, element.find(';'))), "text/html")) return true;
+  }
+  return false;
+}
+
+bool looks_like_file(std::string_view path) { return path.substr(path.rfind('/')).find('.') != std::string_view::npos; }
+
 // If-None-Match compares weakly (RFC 9110, section 13.1.2).
 bool matches(std::string_view if_none_match, std::string_view etag) {
   if (etag.starts_with("W/")) etag.remove_prefix(2);
@@ -67,31 +78,37 @@ bool matches(std::string_view if_none_match, std::string_view etag) {
 
 const Asset* find_asset(std::string_view path) {
   if (const Asset* asset = exact(path)) return asset;
-  if (!path.starts_with('/')) return nullptr;
-  const bool is_file = path.substr(path.rfind('/')).find('.') != std::string_view::npos;
-  return is_file ? nullptr : exact("/index.html");
+  if (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  const bool is_page = std::ranges::find(kPagePaths, path) != kPagePaths.end();
+  return is_page ? exact("/index.html") : nullptr;
 }
 
-std::optional<AssetReply> answer_asset(std::string_view path, std::string_view accept_encoding,
-                                       std::string_view if_none_match) {
+std::optional<AssetReply> answer_asset(std::string_view path, const AssetWishes& wishes) {
   const Asset* asset = find_asset(path);
+  const bool mistyped = asset == nullptr && path.starts_with('/') && !looks_like_file(path) && asks_for_page(wishes.accept);
+  if (mistyped) asset = exact("/index.html");
   if (asset == nullptr) return std::nullopt;
 
   AssetReply reply;
   auto& headers = reply.head.headers;
-  headers.push_back({"etag", std::string(asset->etag)});
-  headers.push_back({"cache-control", asset->immutable ? "public, max-age=31536000, immutable" : "no-cache"});
+  if (mistyped) {
+    reply.head.status = 404;
+    headers.push_back({"cache-control", "no-store"});
+  } else {
+    headers.push_back({"etag", std::string(asset->etag)});
+    headers.push_back({"cache-control", asset->immutable ? "public, max-age=31536000, immutable" : "no-cache"});
+  }
   headers.push_back({"vary", "accept-encoding"});
   headers.push_back({"content-security-policy", std::string(kContentSecurityPolicy)});
   headers.push_back({"x-content-type-options", "nosniff"});
   headers.push_back({"referrer-policy", "no-referrer"});
-  if (matches(if_none_match, asset->etag)) {
+  if (!mistyped && matches(wishes.if_none_match, asset->etag)) {
     reply.head.status = 304;
     return reply;
   }
   headers.push_back({"content-type", std::string(asset->content_type)});
   reply.body = asset->bytes;
-  if (!asset->gzip.empty() && accepts_gzip(accept_encoding)) {
+  if (!asset->gzip.empty() && accepts_gzip(wishes.accept_encoding)) {
     reply.body = asset->gzip;
     headers.push_back({"content-encoding", "gzip"});
   }

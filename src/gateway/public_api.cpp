@@ -288,8 +288,11 @@ net::Task<> PublicApi::page(Context& context) {
   if (head.method != "GET" && head.method != "HEAD") {
     co_return co_await refuse(context, not_found(head.method, head.path));
   }
-  auto reply = answer_asset(head.path, net::header_or(head.headers, "accept-encoding", ""),
-                            net::header_or(head.headers, "if-none-match", ""));
+  const std::string coding = net::header_or(head.headers, "accept-encoding", "");
+  const std::string have = net::header_or(head.headers, "if-none-match", "");
+  const std::string accept = net::header_or(head.headers, "accept", "");
+  const AssetWishes wishes{.accept_encoding = coding, .if_none_match = have, .accept = accept};
+  auto reply = answer_asset(head.path, wishes);
   if (!reply) co_return co_await refuse(context, not_found(head.method, head.path));
   context.record.status = reply->head.status;
   for (const net::Header& header : context.headers) reply->head.headers.push_back(header);

@@ -413,6 +413,22 @@ TEST_F(RelayTest, ListsHealthMetricsAndUnknownRoutesAnswerAsTheyShould) {
   EXPECT_NE(metrics.find("aivailable_node_up{node=\"n1\"} 1"), std::string::npos);
 }
 
+TEST_F(RelayTest, TheEnginesOwnRoutesAreJson404sAndNeverThePage) {
+  cluster.add_agent("n1");
+  cluster.publish();
+  for (const char* path : {"/slots", "/slots/0", "/props", "/infill", "/lora-adapters", "/apply-template", "/tokenize", "/detokenize",
+                           "/completion", "/completions", "/embedding", "/models", "/cors-proxy", "/tools", "/metrics/engine"}) {
+    for (const char* method : {"GET", "POST"}) {
+      const Answer answer = cluster.request(method, path, std::string_view(method) == "POST" ? "{}" : "");
+      EXPECT_EQ(answer.status, 404) << method << " " << path;
+      EXPECT_EQ(answer.header("content-type"), "application/json") << method << " " << path;
+      EXPECT_EQ(answer.json()["error"]["type"], "invalid_request_error") << answer.body;
+    }
+  }
+  EXPECT_EQ(cluster.request("GET", "/").status, 200);
+  EXPECT_EQ(cluster.request("GET", "/cluster").status, 200);
+}
+
 TEST_F(RelayTest, BodiesOverTheLimitAreRefusedBeforeTheyAreRead) {
   cluster.add_agent("n1");
   cluster.publish();

@@ -32,14 +32,30 @@ TEST(Assets, TheTableIsSortedSoThatLookupMayBisect) {
 
 TEST(Assets, AnAddressOfThePageIsAnsweredWithTheIndex) {
   const Asset* index = find_asset("/index.html");
-  for (const char* path : {"/", "/cluster", "/nodes/n1", "/cluster/", "/v1.2/page"}) EXPECT_EQ(find_asset(path), index) << path;
+  for (const char* path : {"/", "/cluster", "/deployments", "/cluster/"}) EXPECT_EQ(find_asset(path), index) << path;
 }
 
 TEST(Assets, AFileThatIsNotThereIsNotAnsweredWithAPage) {
   for (const char* path : {"/assets/index-0000.js", "/robots.txt", "/../etc/passwd.txt", "/.env", "", "index.html"}) {
     EXPECT_EQ(find_asset(path), nullptr) << path;
   }
-  EXPECT_FALSE(answer_asset("/assets/old.js", "gzip", "").has_value());
+  EXPECT_FALSE(answer_asset("/assets/old.js", {.accept_encoding = "gzip"}).has_value());
+}
+
+TEST(Assets, WhatIsNoPageIsOneOnlyForAPersonWhoMistypedAnAddress) {
+  for (const char* path : {"/slots", "/props", "/lora-adapters", "/infill", "/apply-template", "/cluster/x", "/clustre", "/no/such/page"}) {
+    EXPECT_EQ(find_asset(path), nullptr) << path;
+    for (const char* accept : {"", "*/*", "application/json", "text/event-stream, text/htmlx"}) {
+      EXPECT_FALSE(answer_asset(path, {.accept = accept}).has_value()) << path << " " << accept;
+    }
+    const auto reply = answer_asset(path, {.if_none_match = "*", .accept = "application/xhtml+xml, Text/HTML;q=0.9,*/*;q=0.8"});
+    ASSERT_TRUE(reply.has_value()) << path;
+    EXPECT_EQ(reply->head.status, 404) << path;
+    EXPECT_EQ(reply->body, find_asset("/")->bytes);
+    EXPECT_EQ(header(*reply, "cache-control"), "no-store");
+    EXPECT_EQ(header(*reply, "etag"), "");
+  }
+  EXPECT_FALSE(answer_asset("/assets/old.js", {.accept = "text/html"}).has_value());
 }
 
 TEST(Assets, EveryFileHasItsBytesAndEveryPackedFormIsGzipAndSmaller) {
@@ -59,7 +75,7 @@ TEST(Assets, EveryFileHasItsBytesAndEveryPackedFormIsGzipAndSmaller) {
 
 TEST(Assets, HashedFilesAreKeptForEverAndThePageIsAskedForAnew) {
   for (const auto& asset : all_assets()) {
-    const auto reply = answer_asset(asset.path, "", "");
+    const auto reply = answer_asset(asset.path, {});
     ASSERT_TRUE(reply.has_value());
     const bool hashed = asset.path.starts_with("/assets/");
     EXPECT_EQ(header(*reply, "cache-control"), hashed ? "public, max-age=31536000, immutable" : "no-cache") << asset.path;
@@ -69,12 +85,12 @@ TEST(Assets, HashedFilesAreKeptForEverAndThePageIsAskedForAnew) {
 TEST(Assets, GzipIsSentOnlyToThoseWhoTakeIt) {
   const Asset* index = find_asset("/");
   for (const char* accept : {"gzip", "br, GZIP;q=0.5", "*", "identity;q=0, gzip ; q=1.0", "deflate,gzip"}) {
-    const auto reply = answer_asset("/", accept, "");
+    const auto reply = answer_asset("/", {.accept_encoding = accept});
     EXPECT_EQ(reply->body, index->gzip) << accept;
     EXPECT_EQ(header(*reply, "content-encoding"), "gzip") << accept;
   }
   for (const char* accept : {"", "br", "gzip;q=0", "gzip;q=0.000, *", "*;q=0", "gzipped", ",,;"}) {
-    const auto reply = answer_asset("/", accept, "");
+    const auto reply = answer_asset("/", {.accept_encoding = accept});
     EXPECT_EQ(reply->body, index->bytes) << accept;
     EXPECT_EQ(header(*reply, "content-encoding"), "") << accept;
   }
@@ -83,17 +99,17 @@ TEST(Assets, GzipIsSentOnlyToThoseWhoTakeIt) {
 TEST(Assets, WhatTheBrowserHasAlreadyIsNotSentAgain) {
   const std::string tag(find_asset("/")->etag);
   for (const auto& have : {tag, tag.substr(2), "\"other\", " + tag, std::string("*")}) {
-    const auto reply = answer_asset("/", "gzip", have);
+    const auto reply = answer_asset("/", {.accept_encoding = "gzip", .if_none_match = have});
     EXPECT_EQ(reply->head.status, 304) << have;
     EXPECT_TRUE(reply->body.empty()) << have;
     EXPECT_EQ(header(*reply, "etag"), tag);
   }
-  EXPECT_EQ(answer_asset("/", "gzip", "\"other\"")->head.status, 200);
+  EXPECT_EQ(answer_asset("/", {.accept_encoding = "gzip", .if_none_match = "\"other\""})->head.status, 200);
 }
 
 TEST(Assets, EveryAnswerForbidsScriptsAndImagesFromElsewhere) {
   for (const char* path : {"/", "/index.html", "/cluster"}) {
-    const auto reply = answer_asset(path, "gzip", "");
+    const auto reply = answer_asset(path, {.accept_encoding = "gzip"});
     const auto policy = header(*reply, "content-security-policy");
     EXPECT_THAT(policy, testing::HasSubstr("default-src 'self'"));
     EXPECT_THAT(policy, testing::HasSubstr("img-src 'self' data:"));

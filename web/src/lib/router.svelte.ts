@@ -1,4 +1,4 @@
-/** Real paths, so that every page can be linked; the server answers each with the same index.html. */
+/** Real paths, so that every page can be linked; the server answers each that App.svelte names with the same index.html. */
 class Router {
   path = $state(normalise(location.pathname));
 
