@@ -286,13 +286,11 @@ net::Task<ApiReply> put(ApiContext& context, ApiRequest request, Wish wish, Depl
   auto registered = co_await ensure_model(context, wish.model.empty() ? wanted.model : wish.model, "", request.actor, false);
   if (!registered) co_return reply_error(registered.error());
   if (!before || wanted != *before) {
-    Cluster::Change change;
+    const char* const action = before ? "deployment.changed" : "deployment.created";
+    Cluster::Change change = Cluster::Change::of(request.actor, action, "deployment/" + wanted.name);
     change.txn.compares.push_back(before ? Compare::mod_rev_is(key, seen) : Compare::absent(key));
     change.txn.ops.push_back(Op::put(key, deployment_to_text(wanted)));
     change.events.emplace_back(event::DeploymentPut{wanted});
-    change.actor = request.actor;
-    change.action = before ? "deployment.changed" : "deployment.created";
-    change.object = "deployment/" + wanted.name;
     auto stored = co_await cluster.change(std::move(change));
     if (!stored && stored.error().code == ErrorCode::kConflict) {
       co_return conflict_of(cluster, wanted.name, stored.error().reason);
@@ -368,13 +366,10 @@ net::Task<ApiReply> delete_deployment(ApiContext& context, ApiRequest request) {
   if (!cluster.state().deployments.contains(name)) {
     co_return reply_error({ErrorCode::kNotFound, "there is no deployment of this name", printable(name, 128)});
   }
-  Cluster::Change change;
-  change.txn.compares.push_back(Compare::mod_rev_is(key, cluster.revision_of(key)));
+  Cluster::Change change = Cluster::Change::of(request.actor, "deployment.deleted", "deployment/" + name);
+  change.txn.compares.push_back(cluster.still_as_known(key));
   change.txn.ops.push_back(Op::erase(key));
   change.events.emplace_back(event::DeploymentErased{name});
-  change.actor = request.actor;
-  change.action = "deployment.deleted";
-  change.object = "deployment/" + name;
   auto stored = co_await cluster.change(std::move(change));
   if (!stored && stored.error().code == ErrorCode::kConflict) {
     co_return conflict_of(cluster, name, stored.error().reason);

@@ -12,15 +12,9 @@ namespace aiv::controller {
 
 namespace {
 
-// At least one enabled admin must remain: nobody could make another one over the API.
-bool is_last_admin(const Cluster& cluster, const std::string& id) {
-  const std::int64_t now = Cluster::now().unix_ms;
-  const auto usable = [now](const RouteKey& key) {
-    return key.role == Role::kAdmin && !key.disabled && (key.expires_at_ms == 0 || key.expires_at_ms > now);
-  };
-  const auto found = cluster.keys().find(id);
-  if (found == cluster.keys().end() || !usable(found->second.key)) return false;
-  return std::ranges::count_if(cluster.keys(), [&](const auto& entry) { return usable(entry.second.key); }) == 1;
+bool is_usable_admin(const RouteKey& key) {
+  return key.role == Role::kAdmin && !key.disabled &&
+         (key.expires_at_ms == 0 || key.expires_at_ms > Cluster::now().unix_ms);
 }
 
 ApiReply last_admin() {
@@ -28,12 +22,22 @@ ApiReply last_admin() {
                      "aiv key create NAME --role admin");
 }
 
+// Before the key `id` can be used no more: nobody could make another admin over the API, so one must remain,
+// and while this change is under way, too. False where there is no other.
+bool leave_an_admin(const Cluster& cluster, const std::string& id, Txn& txn) {
+  const auto found = cluster.keys().find(id);
+  if (found == cluster.keys().end() || !is_usable_admin(found->second.key)) return true;
+  const auto other = std::ranges::find_if(cluster.keys(), [&](const auto& entry) {
+    return entry.first != id && is_usable_admin(entry.second.key);
+  });
+  if (other == cluster.keys().end()) return false;
+  txn.compares.push_back(cluster.still_as_known(kKeyPrefix + other->first));
+  return true;
+}
+
 Cluster::Change key_change(const KeyRecord& record, std::string actor, std::string action) {
-  Cluster::Change change;
+  Cluster::Change change = Cluster::Change::of(std::move(actor), std::move(action), "key/" + record.key.id);
   change.txn.ops.push_back(Op::put(kKeyPrefix + record.key.id, key_to_text(record)));
-  change.actor = std::move(actor);
-  change.action = std::move(action);
-  change.object = "key/" + record.key.id;
   return change;
 }
 
@@ -49,8 +53,7 @@ net::Task<Result<NewKey>> create_key(ApiContext& context, RouteKey wanted, std::
   made.record.created_ms = Cluster::now().unix_ms;
   Cluster::Change change = key_change(made.record, std::move(actor), "key.created");
   change.txn.compares.push_back(Compare::absent(kKeyPrefix + key.id));
-  std::ranges::move(team.compares, std::back_inserter(change.txn.compares));
-  std::ranges::move(team.ops, std::back_inserter(change.txn.ops));
+  change.txn.add(std::move(team));
   auto stored = co_await context.cluster.change(std::move(change));
   if (!stored) co_return std::unexpected(stored.error());
   co_return made;
@@ -118,26 +121,27 @@ net::Task<ApiReply> patch_key(ApiContext& context, ApiRequest request) {
   const bool has_team = reader.has("team");
   const std::string team = reader.string_or("team", "", 128);
   const auto found = cluster.keys().find(id);
-  const KeyLimits limits = key_limits_asked(reader, "limits", found == cluster.keys().end() ? KeyLimits{} : found->second.key.limits);
+  const KeyLimits limits = key_limits_asked(
+      reader, "limits", found == cluster.keys().end() ? KeyLimits{} : found->second.key.limits);
   reader.refuse_unknown();
   if (!reader.ok()) co_return reply_error(reader.error());
   if (found == cluster.keys().end()) co_return reply_not_found("key", id);
   KeyRecord record = found->second;
-  Txn joining;
+  Txn together;  // what else has to hold, or changes with it
   if (has_team && team != record.key.team) {
     if (!team.empty()) {
-      if (auto joined = join_team(cluster, team, {}, false, joining); !joined) co_return reply_error(joined.error());
+      if (auto joined = join_team(cluster, team, {}, false, together); !joined)
+        co_return reply_error(joined.error());
     }
     record.key.team = team;
     record.key.team_limits = {};
   }
-  if (has_disabled && disabled && is_last_admin(cluster, id)) co_return last_admin();
+  if (has_disabled && disabled && !leave_an_admin(cluster, id, together)) co_return last_admin();
   if (has_disabled) record.key.disabled = disabled;
   record.key.limits = limits;
   Cluster::Change change = key_change(record, request.actor, disabled ? "key.disabled" : "key.changed");
-  change.txn.compares.push_back(Compare::mod_rev_is(kKeyPrefix + id, cluster.revision_of(kKeyPrefix + id)));
-  std::ranges::move(joining.compares, std::back_inserter(change.txn.compares));
-  std::ranges::move(joining.ops, std::back_inserter(change.txn.ops));
+  change.txn.compares.push_back(cluster.still_as_known(kKeyPrefix + id));
+  change.txn.add(std::move(together));
   auto stored = co_await cluster.change(std::move(change));
   if (!stored) co_return reply_error(stored.error());
   co_return ApiReply{200, view_key(cluster, record)};
@@ -147,12 +151,9 @@ net::Task<ApiReply> delete_key(ApiContext& context, ApiRequest request) {
   Cluster& cluster = context.cluster;
   const std::string id = request.arguments.front();
   if (!cluster.keys().contains(id)) co_return reply_not_found("key", id);
-  if (is_last_admin(cluster, id)) co_return last_admin();
-  Cluster::Change change;
+  Cluster::Change change = Cluster::Change::of(request.actor, "key.deleted", "key/" + id);
+  if (!leave_an_admin(cluster, id, change.txn)) co_return last_admin();
   change.txn.ops.push_back(Op::erase(kKeyPrefix + id));
-  change.actor = request.actor;
-  change.action = "key.deleted";
-  change.object = "key/" + id;
   auto stored = co_await cluster.change(std::move(change));
   co_return reply_changed("id", id, stored);
 }

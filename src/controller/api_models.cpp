@@ -83,26 +83,20 @@ net::Task<> compute_digest(Cluster* cluster, std::string id, std::string path) {
   }
   ModelRecord model = found->second;
   model.digest = **digest;
-  Cluster::Change change;
+  Cluster::Change change = Cluster::Change::of("controller", "model.hashed", "model/" + id);
   change.txn.ops.push_back(Op::put(kModelPrefix + id, model_to_text(model)));
   change.events.emplace_back(event::ModelPut{model});
-  change.actor = "controller";
-  change.action = "model.hashed";
-  change.object = "model/" + id;
   auto stored = co_await cluster->change(std::move(change));
   if (!stored) log_warn("model.digest_not_stored", {{"model", id}, {"reason", stored.error().message()}});
 }
 
 net::Task<Result<ModelRecord>> store_model(ApiContext& context, ModelRecord model, std::string actor) {
   model.created_ms = Cluster::now().unix_ms;
-  Cluster::Change change;
+  Cluster::Change change = Cluster::Change::of(std::move(actor), "model.registered", "model/" + model.id);
   const std::string key = kModelPrefix + model.id;
   change.txn.compares.push_back(Compare::absent(key));
   change.txn.ops.push_back(Op::put(key, model_to_text(model)));
   change.events.emplace_back(event::ModelPut{model});
-  change.actor = std::move(actor);
-  change.action = "model.registered";
-  change.object = "model/" + model.id;
   auto stored = co_await context.cluster.change(std::move(change));
   if (!stored) co_return std::unexpected(stored.error());
   if (model.engine == EngineKind::kLlama) {
@@ -212,14 +206,10 @@ net::Task<ApiReply> delete_model(ApiContext& context, ApiRequest request) {
                             "aiv down " + name);
     }
   }
-  Cluster::Change change;
-  change.txn.compares.push_back(
-      Compare::mod_rev_is(kModelPrefix + id, context.cluster.revision_of(kModelPrefix + id)));
+  Cluster::Change change = Cluster::Change::of(request.actor, "model.removed", "model/" + id);
+  change.txn.compares.push_back(context.cluster.still_as_known(kModelPrefix + id));
   change.txn.ops.push_back(Op::erase(kModelPrefix + id));
   change.events.emplace_back(event::ModelErased{id});
-  change.actor = request.actor;
-  change.action = "model.removed";
-  change.object = "model/" + id;
   auto stored = co_await context.cluster.change(std::move(change));
   co_return reply_changed("id", id, stored);
 }

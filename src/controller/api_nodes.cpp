@@ -49,12 +49,12 @@ net::Task<Result<std::int64_t>> put_policy(Cluster& cluster, std::string id, Nod
                                            std::string object) {
   NodeSettings settings = cluster.settings_of(id);
   settings.policy = std::move(policy);
-  Cluster::Change change;
+  const char* const action = object.starts_with("device/") ? "device.changed" : "node.changed";
+  Cluster::Change change = Cluster::Change::of(std::move(actor), action, std::move(object));
+  // What is not said of the policy stays as it was read: nobody else's change may come between.
+  change.txn.compares.push_back(cluster.still_as_known(kNodePrefix + id));
   change.txn.ops.push_back(Op::put(kNodePrefix + id, node_to_text(settings)));
   change.events.emplace_back(event::NodePut{id, settings.policy});
-  change.actor = std::move(actor);
-  change.action = object.starts_with("device/") ? "device.changed" : "node.changed";
-  change.object = std::move(object);
   co_return co_await cluster.change(std::move(change));
 }
 
@@ -112,14 +112,11 @@ net::Task<ApiReply> delete_node(ApiContext& context, ApiRequest request) {
     co_return reply_error({ErrorCode::kConflict, "it is connected and runs " + std::to_string(replicas) + " replicas", id},
                           "in_use", "aiv node drain " + id + " --wait, or aiv node rm " + id + " --force");
   }
-  Cluster::Change change;
+  Cluster::Change change = Cluster::Change::of(request.actor, "node.removed", "node/" + id);
   change.txn.ops.push_back(Op::erase(kNodePrefix + id));
   const DeniedNode denied{id, Cluster::now().unix_ms / 1000 + 1};
   change.txn.ops.push_back(Op::put(kDeniedPrefix + id, denied_to_text(denied)));
   change.events.emplace_back(event::NodeErased{id});
-  change.actor = request.actor;
-  change.action = "node.removed";
-  change.object = "node/" + id;
   auto stored = co_await cluster.change(std::move(change));
   co_return reply_changed("id", id, stored);
 }

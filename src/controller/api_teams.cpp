@@ -28,13 +28,9 @@ bool team_exists(const Cluster& cluster, const std::string& name) {
 // Stores the record if it is still as this change saw it.
 net::Task<Result<std::int64_t>> store_team(Cluster& cluster, TeamRecord record, std::string actor, std::string action) {
   const std::string key = kTeamPrefix + record.name;
-  Cluster::Change change;
-  const bool stored = cluster.teams().contains(record.name);
-  change.txn.compares.push_back(stored ? Compare::mod_rev_is(key, cluster.revision_of(key)) : Compare::absent(key));
+  Cluster::Change change = Cluster::Change::of(std::move(actor), std::move(action), "team/" + record.name);
+  change.txn.compares.push_back(cluster.still_as_known(key));
   change.txn.ops.push_back(Op::put(key, team_to_text(record)));
-  change.actor = std::move(actor);
-  change.action = std::move(action);
-  change.object = "team/" + record.name;
   auto done = co_await cluster.change(std::move(change));
   co_return done;
 }
@@ -70,7 +66,7 @@ Result<> join_team(const Cluster& cluster, const std::string& team, const KeyLim
   const bool stored = found != cluster.teams().end();
   if (!stored && cluster.teams().size() >= kTeamsMax) return fail(ErrorCode::kConflict, "there are 10000 teams", "team");
   // Written again though nothing of it changes: a deletion that saw no key of it compares its revision.
-  txn.compares.push_back(stored ? Compare::mod_rev_is(key, cluster.revision_of(key)) : Compare::absent(key));
+  txn.compares.push_back(cluster.still_as_known(key));
   const TeamRecord record = stored ? found->second : TeamRecord{team, exists ? present : limits, Cluster::now().unix_ms};
   txn.ops.push_back(Op::put(key, team_to_text(record)));
   return {};
@@ -146,12 +142,9 @@ net::Task<ApiReply> delete_team(ApiContext& context, ApiRequest request) {
     co_return reply_error({ErrorCode::kConflict, std::to_string(keys) + (keys == 1 ? " key belongs" : " keys belong") + " to it", ""},
                           "in_use", "aiv key set ID --team ''");
   }
-  Cluster::Change change;
-  change.txn.compares.push_back(Compare::mod_rev_is(kTeamPrefix + name, cluster.revision_of(kTeamPrefix + name)));
+  Cluster::Change change = Cluster::Change::of(request.actor, "team.deleted", "team/" + name);
+  change.txn.compares.push_back(cluster.still_as_known(kTeamPrefix + name));
   change.txn.ops.push_back(Op::erase(kTeamPrefix + name));
-  change.actor = request.actor;
-  change.action = "team.deleted";
-  change.object = "team/" + name;
   auto stored = co_await cluster.change(std::move(change));
   co_return reply_changed("name", name, stored);
 }

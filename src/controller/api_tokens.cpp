@@ -71,12 +71,9 @@ net::Task<ApiReply> post_token(ApiContext& context, ApiRequest request) {
   token.uses_left = token.uses;
   token.created_ms = Cluster::now().unix_ms;
   token.expires_at_ms = token.created_ms + ttl_s * 1000;
-  Cluster::Change change;
+  Cluster::Change change = Cluster::Change::of(request.actor, "token.created", "token/" + token.id);
   change.txn.compares.push_back(Compare::absent(kTokenPrefix + token.id));
   change.txn.ops.push_back(Op::put(kTokenPrefix + token.id, token_to_text(token)));
-  change.actor = request.actor;
-  change.action = "token.created";
-  change.object = "token/" + token.id;
   auto stored = co_await cluster.change(std::move(change));
   if (!stored) co_return reply_error(stored.error());
   Json body = view_token(cluster, token);
@@ -88,11 +85,8 @@ net::Task<ApiReply> post_token(ApiContext& context, ApiRequest request) {
 net::Task<ApiReply> delete_token(ApiContext& context, ApiRequest request) {
   const std::string id = request.arguments.front();
   if (!context.cluster.tokens().contains(id)) co_return reply_not_found("join token", id);
-  Cluster::Change change;
+  Cluster::Change change = Cluster::Change::of(request.actor, "token.deleted", "token/" + id);
   change.txn.ops.push_back(Op::erase(kTokenPrefix + id));
-  change.actor = request.actor;
-  change.action = "token.deleted";
-  change.object = "token/" + id;
   auto stored = co_await context.cluster.change(std::move(change));
   co_return reply_changed("id", id, stored);
 }

@@ -71,6 +71,11 @@ std::int64_t Cluster::revision_of(const std::string& key) const {
   return it == revisions_.end() ? 0 : it->second;
 }
 
+Compare Cluster::still_as_known(const std::string& key) const {
+  const std::int64_t rev = revision_of(key);
+  return rev > 0 ? Compare::mod_rev_is(key, rev) : Compare::absent(key);
+}
+
 std::string Cluster::read_only_reason() const {
   if (fenced_) return "another server has taken the lead";
   return read_only_;

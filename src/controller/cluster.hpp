@@ -60,6 +60,10 @@ class Cluster {
     std::string actor;
     std::string action;  // "deployment.put"
     std::string object;  // "deployment/NAME"
+    // Who does what to which object; what it writes is still to be said.
+    static Change of(std::string actor, std::string action, std::string object) {
+      return {{}, {}, std::move(actor), std::move(action), std::move(object)};
+    }
   };
   net::Task<Result<std::int64_t>> change(Change change);
 
@@ -78,6 +82,9 @@ class Cluster {
   // Revision of the newest change that we know of, and of one stored key (0 = not there).
   [[nodiscard]] std::int64_t revision() const { return revision_; }
   [[nodiscard]] std::int64_t revision_of(const std::string& key) const;
+  // The stored key as we know it, absent where it is not there: else the change rests on what is no longer
+  // so.
+  [[nodiscard]] Compare still_as_known(const std::string& key) const;
   [[nodiscard]] const std::map<std::string, KeyRecord>& keys() const { return keys_; }
   [[nodiscard]] const std::map<std::string, TeamRecord>& teams() const { return teams_; }
   // Of a team as a whole: as its record says, or, where there is none, the smallest that its keys state.

@@ -194,15 +194,13 @@ net::Task<Result<net::Issued>> Enrolment::join(Wish wish, std::string peer) {
     settings.joined_token = token.id;
     settings.joined_ms = now_ms;
     settings.policy.labels = token.labels;
-    Cluster::Change change;
-    change.txn.compares.push_back(Compare::mod_rev_is(token_key, cluster_.revision_of(token_key)));
+    Cluster::Change change =
+        Cluster::Change::of("token/" + token.id + " from " + peer, "node.enrolled", "node/" + wish.node);
+    change.txn.compares.push_back(cluster_.still_as_known(token_key));
     change.txn.compares.push_back(Compare::absent(node_key));
     change.txn.ops.push_back(Op::put(token_key, token_to_text(token)));
     change.txn.ops.push_back(Op::put(node_key, node_to_text(settings)));
     change.events.emplace_back(event::NodePut{wish.node, settings.policy});
-    change.actor = "token/" + token.id + " from " + peer;
-    change.action = "node.enrolled";
-    change.object = "node/" + wish.node;
     auto stored = co_await cluster_.change(std::move(change));
     if (!stored && stored.error().code == ErrorCode::kConflict) {
       co_return fail(ErrorCode::kUnavailable, "another machine joined at the same moment; try again");

@@ -1,5 +1,7 @@
 #include "controller/store.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <set>
 
 namespace aiv::controller {
@@ -15,6 +17,11 @@ std::string prefix_end(std::string_view prefix) {
     end.pop_back();
   }
   return "\xff";
+}
+
+void Txn::add(Txn other) {
+  std::ranges::move(other.compares, std::back_inserter(compares));
+  std::ranges::move(other.ops, std::back_inserter(ops));
 }
 
 std::string txn_over_limit(const Txn& txn) {

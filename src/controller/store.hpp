@@ -62,6 +62,8 @@ struct Op {
 struct Txn {
   std::vector<Compare> compares;
   std::vector<Op> ops;
+  // This and `other` together: all or nothing.
+  void add(Txn other);
 };
 
 enum class TxnOutcome {

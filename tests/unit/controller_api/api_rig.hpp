@@ -86,12 +86,20 @@ class Rig {
 
   Answer call(const std::string& method, const std::string& path, const std::string& body = "",
               const std::string& role = "admin") {
+    return end(begin(method, path, body, role));
+  }
+  // A request that runs until it waits for something; several may be begun before one ends.
+  std::shared_ptr<FakeExchange> begin(const std::string& method, const std::string& path,
+                                      const std::string& body = "", const std::string& role = "admin") {
     net::RequestHead head{method, path.substr(0, path.find('?')), "", {}};
     if (path.contains('?')) head.query = path.substr(path.find('?') + 1);
     if (!role.empty()) head.headers.push_back({"x-aiv-role", role});
     head.headers.push_back({"x-aiv-actor", "key/tester"});
     auto exchange = std::make_shared<FakeExchange>(std::move(head), body);
     net::spawn(context.get_executor(), api->handle(exchange), "request");
+    return exchange;
+  }
+  Answer end(const std::shared_ptr<FakeExchange>& exchange) {
     run_until([&] { return exchange->finished; });
     auto json = parse_json(exchange->text);
     return {exchange->answer.status, json ? *json : Json()};

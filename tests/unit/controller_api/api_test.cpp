@@ -302,6 +302,34 @@ TEST(Api, TheLastAdminKeyCanNeitherBeDeletedNorDisabled) {
   EXPECT_EQ(rig.call("PATCH", path, R"({"disabled":true})").code(), "last_admin");
 }
 
+TEST(Api, TwoAdminsWhoRemoveEachOtherAtOnceLeaveOne) {
+  Rig rig;
+  const auto make = [&](const char* body) {
+    return "/aiv/v1/keys/" + rig.call("POST", "/aiv/v1/keys", body).body.at("id").get<std::string>();
+  };
+  const std::string first = make(R"({"name":"first","role":"admin"})");
+  const std::string second = make(R"({"name":"second","role":"admin"})");
+  const auto one = rig.begin("DELETE", first);
+  const auto other = rig.begin("PATCH", second, R"({"disabled":true})");
+  EXPECT_EQ(rig.end(one).status, 200);
+  EXPECT_EQ(rig.end(other).status, 409);
+  EXPECT_EQ(rig.call("GET", second).body.at("disabled"), false);
+}
+
+TEST(Api, OfTwoChangesOfANodeAtOnceNoneIsLostUnsaid) {
+  Rig rig;
+  rig.join("pc1", {4 * kGiB});
+  rig.run_until([&] { return rig.cluster->state().nodes.contains("pc1"); });
+  const auto drain = rig.begin("PATCH", "/aiv/v1/nodes/pc1", R"({"draining":true})");
+  const auto label = rig.begin("PATCH", "/aiv/v1/nodes/pc1", R"({"labels":{"zone":"a"}})");
+  EXPECT_EQ(rig.end(drain).status, 200);
+  EXPECT_EQ(rig.end(label).status, 409);
+  EXPECT_EQ(rig.call("PATCH", "/aiv/v1/nodes/pc1", R"({"labels":{"zone":"a"}})").status, 200);
+  const Json node = rig.call("GET", "/aiv/v1/nodes/pc1").body;
+  EXPECT_EQ(node.at("draining"), true) << node;
+  EXPECT_EQ(node.at("labels").at("zone"), "a") << node;
+}
+
 TEST(Api, AStateThatTakesNoWritesIs503WithTheReasonAndReadingGoesOn) {
   Rig rig;
   rig.memory->set_read_only("the disk is full");
