@@ -282,6 +282,11 @@ int report(const Error& error, const std::string& next_step) {
   return static_cast<int>(exit_code_of(error.code));
 }
 
+int report_usage(const Error& error, const std::string& next_step) {
+  report(error, next_step);
+  return static_cast<int>(ExitCode::kUsage);
+}
+
 void print(const std::string& text) { std::cout << text << std::flush; }
 
 }  // namespace aiv::cli

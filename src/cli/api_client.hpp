@@ -52,6 +52,8 @@ class ApiClient {
 
 // "aiv: REASON" and, if there is one, "  try: STEP" on stderr; returns the exit code of the error's kind.
 int report(const Error& error, const std::string& next_step = {});
+// The same of what was asked in a wrong way; returns ExitCode::kUsage.
+int report_usage(const Error& error, const std::string& next_step = {});
 // Prints to stdout, ignoring a broken pipe.
 void print(const std::string& text);
 

@@ -35,6 +35,10 @@ void add_server_state_commands(CLI::App& server_verb, const std::string& default
 // `aiv plan --drop NODE`: what the live cluster would do.
 int run_drop(const std::string& node, const std::string& server, const std::string& key_file, bool json);
 
+// What `option` was given as a duration, ms ("30s"); an error that names the option where it is none or below
+// `least_ms`.
+Result<std::int64_t> duration_option(const std::string& option, const std::string& text,
+                                     std::int64_t least_ms = 0);
 // {"NAME":"VALUE"} from words NAME=VALUE.
 Result<Json> parse_labels(const std::vector<std::string>& pairs);
 

@@ -56,10 +56,7 @@ int run_dev(const DevOptions& options) {
     settings.nodes = {""};
   } else {
     const auto nodes = nodes_of(options.gpus.empty() ? kDefaultGpus : options.gpus);
-    if (!nodes) {
-      report(nodes.error());
-      return static_cast<int>(ExitCode::kUsage);
-    }
+    if (!nodes) return report_usage(nodes.error());
     settings.nodes = *nodes;
   }
   if (options.engine == "llama") {

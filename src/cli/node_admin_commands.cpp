@@ -85,11 +85,8 @@ int show_node(const NodeOptions& options) {
 
 // Until nothing is left on the node.
 int drain(const NodeOptions& options) {
-  const auto limit = parse_duration_ms(options.timeout);
-  if (!limit) {
-    report({ErrorCode::kInvalidArgument, limit.error().reason, "--timeout"});
-    return static_cast<int>(ExitCode::kUsage);
-  }
+  const auto limit = duration_option("--timeout", options.timeout);
+  if (!limit) return report_usage(limit.error());
   const auto api = ApiClient::connect(options.server);
   if (!api) return report(api.error());
   const auto asked = api->call("PATCH", "/aiv/v1/nodes/" + options.id, Json{{"draining", true}});
@@ -135,10 +132,7 @@ int label(const NodeOptions& options) {
         continue;
       }
       const auto pair = parse_labels({word});
-      if (!pair) {
-        report(pair.error(), "aiv node label NODE zone=a old-");
-        return static_cast<int>(ExitCode::kUsage);
-      }
+      if (!pair) return report_usage(pair.error(), "aiv node label NODE zone=a old-");
       labels.update(*pair);
     }
     body["labels"] = std::move(labels);
@@ -188,10 +182,7 @@ int list_gpus(const NodeOptions& options) {
 
 int reserve(const NodeOptions& options) {
   const auto bytes = parse_bytes(options.size);
-  if (!bytes) {
-    report({ErrorCode::kInvalidArgument, bytes.error().reason, "size"});
-    return static_cast<int>(ExitCode::kUsage);
-  }
+  if (!bytes) return report_usage({ErrorCode::kInvalidArgument, bytes.error().reason, "size"});
   return change(options, "PATCH", "/aiv/v1/devices/" + options.id, Json{{"reserve_bytes", *bytes}},
                 fmt::format("{} of {} are kept free for others", format_bytes(*bytes), options.id));
 }

@@ -116,11 +116,8 @@ int run_node(Given given) {
   if (!options.server_address.empty() && !options.server_address.starts_with("tcp:") && !options.server_address.starts_with("unix:"))
     options.server_address = "tcp:" + options.server_address;
   if (!given.orphan_limit.empty()) {
-    const auto limit = parse_duration_ms(given.orphan_limit);
-    if (!limit) {
-      std::fprintf(stderr, "--orphan-limit: %s\n", limit.error().reason.c_str());
-      return static_cast<int>(ExitCode::kUsage);
-    }
+    const auto limit = duration_option("--orphan-limit", given.orphan_limit);
+    if (!limit) return report_usage(limit.error());
     options.orphan_limit_ms = *limit;
   }
   for (std::string* path :

@@ -225,18 +225,14 @@ class Parent {
 int run_server(ServerSettings settings) {
   log_init("server");
   if (settings.no_auth && !is_loopback(settings.listen)) {
-    report({ErrorCode::kRefused, "without keys only a loopback address may be served", "--listen " + settings.listen},
-           "leave --no-auth out, and make keys with: aiv key create NAME");
-    return static_cast<int>(ExitCode::kUsage);
+    return report_usage({ErrorCode::kRefused, "without keys only a loopback address may be served",
+                         "--listen " + settings.listen},
+                        "leave --no-auth out, and make keys with: aiv key create NAME");
   }
-  if (settings.tls_cert.empty() != settings.tls_key.empty()) {
-    report({ErrorCode::kInvalidArgument, "--tls-cert and --tls-key go together"});
-    return static_cast<int>(ExitCode::kUsage);
-  }
-  if (const auto cors = gateway::Cors::make(settings.cors_origins, !settings.no_auth); !cors) {
-    report(cors.error());
-    return static_cast<int>(ExitCode::kUsage);
-  }
+  if (settings.tls_cert.empty() != settings.tls_key.empty())
+    return report_usage({ErrorCode::kInvalidArgument, "--tls-cert and --tls-key go together"});
+  if (const auto cors = gateway::Cors::make(settings.cors_origins, !settings.no_auth); !cors)
+    return report_usage(cors.error());
   std::error_code ignored;
   settings.data = std::filesystem::absolute(settings.data, ignored).lexically_normal().string();
   return Parent(std::move(settings)).run();
@@ -266,11 +262,8 @@ int run_controller_process(const ServerSettings& settings) {
   options.auth_required = !settings.no_auth;
   options.replace_after_ms = settings.replace_after_ms;
   options.link_host = settings.link_host;
-  const auto life = parse_duration_ms(settings.node_certificate);
-  if (!life || *life < 3000) {
-    report({ErrorCode::kInvalidArgument, life ? "is at least 3s" : life.error().reason, "--node-certificate"});
-    return static_cast<int>(ExitCode::kUsage);
-  }
+  const auto life = duration_option("--node-certificate", settings.node_certificate, 3000);
+  if (!life) return report_usage(life.error());
   options.node_certificate_s = *life / 1000;
   return controller::run_controller(options);
 }
@@ -279,8 +272,8 @@ int run_controller_process(const ServerSettings& settings) {
 int issue_node(const std::string& data, const std::string& node, const std::string& out) {
   if (node.empty() || node.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=
                           std::string::npos) {
-    report({ErrorCode::kInvalidArgument, "a node's name has letters, digits, '-', '_' and '.'", printable(node)});
-    return static_cast<int>(ExitCode::kUsage);
+    return report_usage({ErrorCode::kInvalidArgument, "a node's name has letters, digits, '-', '_' and '.'",
+                         printable(node)});
   }
   std::error_code ignored;
   if (!std::filesystem::exists(data + "/ca/ca.key", ignored)) {

@@ -21,19 +21,13 @@ struct TokenOptions {
 };
 
 int create(const TokenOptions& options) {
-  const auto ttl = parse_duration_ms(options.ttl);
-  if (!ttl || *ttl < 1000) {
-    report({ErrorCode::kInvalidArgument, ttl ? "is at least one second" : ttl.error().reason, "--ttl"});
-    return static_cast<int>(ExitCode::kUsage);
-  }
+  const auto ttl = duration_option("--ttl", options.ttl, 1000);
+  if (!ttl) return report_usage(ttl.error());
   Json request{{"expires_in_s", *ttl / 1000}};
   if (options.uses > 0) request["uses"] = options.uses;
   if (!options.node.empty()) request["node"] = options.node;
   const auto labels = parse_labels(options.labels);
-  if (!labels) {
-    report(labels.error());
-    return static_cast<int>(ExitCode::kUsage);
-  }
+  if (!labels) return report_usage(labels.error());
   if (!labels->empty()) request["labels"] = *labels;
   const auto api = ApiClient::connect(options.server);
   if (!api) return report(api.error());
@@ -83,23 +77,12 @@ int remove(const TokenOptions& options) {
   if (!api) return report(api.error());
   const auto gone = api->call("DELETE", "/aiv/v1/tokens/" + options.id);
   if (!gone) return report(gone.error());
-  print(options.server.json ? dump_json(*gone, 2) + "\n" : options.id + " is removed; nodes that joined with it stay\n");
+  print(options.server.json ? dump_json(*gone, 2) + "\n"
+                            : options.id + " is removed; nodes that joined with it stay\n");
   return 0;
 }
 
 }  // namespace
-
-Result<Json> parse_labels(const std::vector<std::string>& pairs) {
-  Json labels = Json::object();
-  for (const std::string& pair : pairs) {
-    const auto equals = pair.find('=');
-    if (equals == 0 || equals == std::string::npos || equals + 1 == pair.size()) {
-      return fail(ErrorCode::kInvalidArgument, "a label is NAME=VALUE", printable(pair, 80));
-    }
-    labels[pair.substr(0, equals)] = pair.substr(equals + 1);
-  }
-  return labels;
-}
 
 void add_token_command(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<TokenOptions>();
@@ -110,7 +93,8 @@ void add_token_command(CLI::App& app, int& exit_code) {
   made->add_option("--uses", options->uses, "How many machines may use it (default 16, or 1 with --node)")
       ->check(CLI::Range(1, 10'000));
   made->add_option("--node", options->node, "Only for a node of this name");
-  made->add_option("--labels", options->labels, "Labels of the nodes that join with it: zone=a,rack=3")->delimiter(',');
+  made->add_option("--labels", options->labels, "Labels of the nodes that join with it: zone=a,rack=3")
+      ->delimiter(',');
   add_server_options(*made, options->server);
   made->callback([options, &exit_code] { exit_code = create(*options); });
   CLI::App* listed = verb->add_subcommand("ls", "List the tokens, without their secrets");

@@ -35,7 +35,8 @@ struct UpOptions {
 };
 
 void interrupted(int) {
-  constexpr std::string_view kText = "\naiv: interrupted; the work goes on (aiv ps shows it, aiv down NAME ends it)\n";
+  constexpr std::string_view kText =
+      "\naiv: interrupted; the work goes on (aiv ps shows it, aiv down NAME ends it)\n";
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kText.data(), kText.size());
   ::_exit(static_cast<int>(ExitCode::kInterrupted));
 }
@@ -57,14 +58,16 @@ std::string progress_line(const std::string& name, const Json& deployment, const
 Result<Json> read_replicas(const std::string& text) {
   constexpr int kMost = 1000;
   const auto number = [](std::string_view digits) {
-    const bool sound = !digits.empty() && digits.size() <= 4 && digits.find_first_not_of("0123456789") == std::string_view::npos;
+    const bool sound = !digits.empty() && digits.size() <= 4 &&
+                       digits.find_first_not_of("0123456789") == std::string_view::npos;
     return sound ? std::stoi(std::string(digits)) : -1;
   };
   const auto dots = text.find("..");
   const int least = number(std::string_view(text).substr(0, dots));
   const int most = dots == std::string::npos ? least : number(std::string_view(text).substr(dots + 2));
   if (least < 0 || most < least || most > kMost) {
-    return fail(ErrorCode::kInvalidArgument, "is N or MIN..MAX, at most 1000", "--replicas " + printable(text, 40));
+    return fail(ErrorCode::kInvalidArgument, "is N or MIN..MAX, at most 1000",
+                "--replicas " + printable(text, 40));
   }
   return Json{{"min", least}, {"max", most}};
 }
@@ -91,7 +94,8 @@ class ProgressPrinter {
   std::string last_;
 };
 
-// The controller has accepted the deployment; clients find it once the gateway has heard of it too, milliseconds later.
+// The controller has accepted the deployment; clients find it once the gateway has heard of it too,
+// milliseconds later.
 void wait_until_known(const ApiClient& api, const std::string& name) {
   for (int tries = 0; tries < 200; ++tries) {
     const auto answer = api.exchange("GET", "/v1/models/" + name);
@@ -100,7 +104,8 @@ void wait_until_known(const ApiClient& api, const std::string& name) {
   }
 }
 
-int wait_until_ready(const ApiClient& api, const UpOptions& options, const std::string& name, std::int64_t limit_ms) {
+int wait_until_ready(const ApiClient& api, const UpOptions& options, const std::string& name,
+                     std::int64_t limit_ms) {
   std::signal(SIGINT, interrupted);
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(limit_ms);
   ProgressPrinter progress;
@@ -134,26 +139,25 @@ int wait_until_ready(const ApiClient& api, const UpOptions& options, const std::
     progress.show(line);
     if (std::chrono::steady_clock::now() > deadline) {
       progress.end();
-      return report({ErrorCode::kTimeout,
-                     fmt::format("not ready after {}{}", options.timeout, reason.empty() ? "" : ": " + reason), name},
-                    "aiv ps; the load goes on");
+      return report(
+          {ErrorCode::kTimeout,
+           fmt::format("not ready after {}{}", options.timeout, reason.empty() ? "" : ": " + reason), name},
+          "aiv ps; the load goes on");
     }
     std::this_thread::sleep_for(kPollPeriod);
   }
 }
 
 int run_up(const UpOptions& options) {
-  const auto limit = parse_duration_ms(options.timeout);
-  if (!limit) {
-    report({ErrorCode::kInvalidArgument, limit.error().reason, "--timeout"});
-    return static_cast<int>(ExitCode::kUsage);
-  }
+  const auto limit = duration_option("--timeout", options.timeout);
+  if (!limit) return report_usage(limit.error());
   const auto api = ApiClient::connect(options.server);
   if (!api) return report(api.error());
 
   Json request = Json::object();
   std::error_code ignored;
-  const bool looks_like_path = options.model.find('/') != std::string::npos || options.model.ends_with(".gguf");
+  const bool looks_like_path =
+      options.model.find('/') != std::string::npos || options.model.ends_with(".gguf");
   std::string model = options.model;
   if (looks_like_path && std::filesystem::exists(model, ignored)) {
     model = std::filesystem::absolute(model, ignored).lexically_normal().string();
@@ -162,10 +166,7 @@ int run_up(const UpOptions& options) {
   if (!options.name.empty()) request["name"] = options.name;
   const auto replicas = read_replicas(options.replicas);
   const auto labels = parse_labels(options.on);
-  if (!replicas || !labels) {
-    report(replicas ? labels.error() : replicas.error());
-    return static_cast<int>(ExitCode::kUsage);
-  }
+  if (!replicas || !labels) return report_usage(replicas ? labels.error() : replicas.error());
   request["replicas"] = *replicas;
   // None is kept loaded: the first request loads one, and it goes again when nobody asks.
   if (options.on_demand) request["replicas"]["min"] = 0;
@@ -200,22 +201,27 @@ int run_up(const UpOptions& options) {
 
 void add_up_command(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<UpOptions>();
-  CLI::App* verb = app.add_subcommand("up", "Deploy a model, or change its deployment, and wait until it answers");
+  CLI::App* verb =
+      app.add_subcommand("up", "Deploy a model, or change its deployment, and wait until it answers");
   verb->add_option("model", options->model, "GGUF file, or the name of a known model")->required();
   verb->add_option("--name", options->name, "Name clients ask for (default: from the file)");
   verb->add_option("--replicas", options->replicas, "Engine processes, each on another node: N, or MIN..MAX");
-  verb->add_option("--priority", options->priority, "1 to 100 (default 10): whose replicas the room goes to first")
+  verb->add_option("--priority", options->priority,
+                   "1 to 100 (default 10): whose replicas the room goes to first")
       ->check(CLI::Range(1, 100));
   verb->add_flag("--pin", options->pinned, "Never unload its replicas to make room for others");
   verb->add_flag("--on-demand", options->on_demand, "Load on the first request, unload when idle");
   verb->add_option("--on", options->on, "Only nodes with these labels: zone=a")->delimiter(',');
-  verb->add_option("--tolerate", options->tolerates, "Taints of nodes that it may go to all the same")->delimiter(',');
-  verb->add_option("--ctx", options->ctx, "Context of each slot in tokens (default: up to 4096, as the model was trained)")
+  verb->add_option("--tolerate", options->tolerates, "Taints of nodes that it may go to all the same")
+      ->delimiter(',');
+  verb->add_option("--ctx", options->ctx,
+                   "Context of each slot in tokens (default: up to 4096, as the model was trained)")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30));
   verb->add_option("--slots", options->slots, "Requests a replica serves at once")->check(CLI::Range(1, 256));
   verb->add_option("--kind", options->kind, "What it serves (default: what the model was made for)")
       ->check(CLI::IsMember({"chat", "embedding", "rerank"}));
-  verb->add_option("--pooling", options->pooling, "How the vectors of an input's tokens become one (default: the model's)")
+  verb->add_option("--pooling", options->pooling,
+                   "How the vectors of an input's tokens become one (default: the model's)")
       ->check(CLI::IsMember({"mean", "cls", "last"}));
   verb->add_option("--alias", options->aliases, "A further name that clients may say (may be given again)");
   verb->add_flag("--dry-run", options->dry_run, "Print what would happen, change nothing");

@@ -41,12 +41,10 @@ Result<Target> target_of(const std::string& what) {
 }
 
 int run_wait(const WaitOptions& options) {
-  const auto limit = parse_duration_ms(options.timeout);
+  const auto limit = duration_option("--timeout", options.timeout);
+  if (!limit) return report_usage(limit.error());
   const auto target = target_of(options.what);
-  if (!limit || !target) {
-    report(limit ? target.error() : Error{ErrorCode::kInvalidArgument, limit.error().reason, "--timeout"});
-    return static_cast<int>(ExitCode::kUsage);
-  }
+  if (!target) return report_usage(target.error());
   const auto api = ApiClient::connect(options.server);
   if (!api) return report(api.error());
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(*limit);
@@ -124,11 +122,8 @@ std::string top_text(const Json& all) {
 }
 
 int run_top(const TopOptions& options) {
-  const auto interval = parse_duration_ms(options.interval);
-  if (!interval || *interval < 100) {
-    report({ErrorCode::kInvalidArgument, interval ? "is at least 100ms" : interval.error().reason, "--interval"});
-    return static_cast<int>(ExitCode::kUsage);
-  }
+  const auto interval = duration_option("--interval", options.interval, 100);
+  if (!interval) return report_usage(interval.error());
   const auto api = ApiClient::connect(options.server);
   if (!api) return report(api.error());
   const bool live = !options.server.json && ::isatty(STDOUT_FILENO) == 1;
