@@ -1,5 +1,6 @@
 // A machine becomes a node with one pasted line, stays one, and stops being one.
 import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -143,6 +144,31 @@ it('certificates are renewed over the living link before they expire', { timeout
     await site.stopRun(node);
     site.startNode('n1', { id: '' });
     await site.waitForNode('n1');
+  } catch (error) {
+    site.printLogs();
+    throw error;
+  } finally {
+    await site.stop();
+  }
+});
+
+it('a node whose certificate lapsed while it was off is a node again by itself', { timeout: 180_000 }, async () => {
+  const site = await Site.start({ serverArgs: ['--node-certificate', '6s'] });
+  try {
+    const first = site.startNode('n1', { line: await site.token() });
+    await site.waitForNode('n1', 'ready', 60_000);
+    await site.stopRun(first);
+    const file = path.join(site.nodeDir('n1'), 'tls/node.pem');
+    const key = fs.readFileSync(path.join(site.nodeDir('n1'), 'tls/node.key'), 'utf8');
+    const lapses = Date.parse(new crypto.X509Certificate(fs.readFileSync(file)).validTo);
+    await waitFor('its certificate lapses', () => Date.now() > lapses + 1000, { timeoutMs: 30_000, everyMs: 200 });
+    const again = site.startNode('n1', { id: '' });
+    await site.waitForNode('n1', 'ready', 60_000);
+    assert.match(site.logOf(again), /certificate\.lapsed/);
+    const now = new crypto.X509Certificate(fs.readFileSync(file));
+    assert.ok(Date.parse(now.validTo) > lapses);
+    assert.equal(fs.readFileSync(path.join(site.nodeDir('n1'), 'tls/node.key'), 'utf8'), key, 'its key is the same');
+    assert.equal((await site.api('tokens')).items[0].uses_left, 15, 'no token was spent');
   } catch (error) {
     site.printLogs();
     throw error;
