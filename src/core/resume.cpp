@@ -7,7 +7,7 @@ namespace aiv {
 
 ResumeObstacle resume_obstacle(const ResumeFacts& facts) {
   if (!facts.text_route) return ResumeObstacle::kNoText;
-  if (facts.tool_call_begun || facts.tools_offered) return ResumeObstacle::kToolCall;
+  if (facts.tool_call_begun || facts.tools_demanded) return ResumeObstacle::kToolCall;
   if (facts.reasoning_begun) return ResumeObstacle::kReasoning;
   if (facts.constrained) return ResumeObstacle::kConstrained;
   if (facts.logprobs) return ResumeObstacle::kLogprobs;
@@ -23,7 +23,8 @@ std::string_view to_string(ResumeObstacle obstacle) {
   switch (obstacle) {
     case ResumeObstacle::kNone: return "";
     case ResumeObstacle::kNoText: return "it is not plain text";
-    case ResumeObstacle::kToolCall: return "it is, or may become, a call of a tool";
+    case ResumeObstacle::kToolCall: return "it is, or must become, a call of a tool";
+    case ResumeObstacle::kTemplate: return "tools are offered, and the template of the model would add to what it said";
     case ResumeObstacle::kReasoning: return "it began with reasoning";
     case ResumeObstacle::kConstrained: return "its form is bound by a grammar or a schema";
     case ResumeObstacle::kLogprobs: return "log probabilities were asked for";

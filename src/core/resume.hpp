@@ -14,8 +14,13 @@
 //   continuation is a valid one, not the same one: the generator starts anew.
 //   Rationale for ids instead of text: a model may have written "he"+"llo" where the tokenizer would write "hello".
 //
+// - An answer that may yet become a call of a tool (tools offered, none begun) needs the engine's parser of its chat
+//   route: the delivered text goes there as a begun message of the assistant, to be continued. Only where the engine
+//   renders that as exactly "rendered prompt + what was delivered": its template may put more there (an empty thought), and
+//   then nobody knows whether the answer had that too.
+//
 // - Not continued, but ended by an error event: what the engine parses out of raw text or steers by a state that is
-//   lost with it. Tool calls, and answers that may become one; grammars and JSON schemas (the grammar would begin at its
+//   lost with it. Calls of tools that have begun or are demanded; grammars and JSON schemas (the grammar would begin at its
 //   root again and nest a second document); reasoning; log probabilities; images and audio.
 //
 // - Budget: max_tokens less the tokens delivered; with nothing left the answer ends with "length" without asking
@@ -44,7 +49,8 @@ inline constexpr std::int64_t kSameReplicaAfterMs = 1'500;
 // What is known of a stream when it breaks.
 struct ResumeFacts {
   bool text_route = true;       // chat or completions
-  bool tools_offered = false;
+  bool tools_offered = false;   // the answer may call one
+  bool tools_demanded = false;  // and must: it begins with the call
   bool constrained = false;     // grammar, json_schema, response_format other than text
   bool logprobs = false;
   bool media = false;           // images or audio in the prompt
@@ -60,6 +66,7 @@ enum class ResumeObstacle : std::uint8_t {
   kNone,
   kNoText,
   kToolCall,
+  kTemplate,  // found only by asking an engine
   kReasoning,
   kConstrained,
   kLogprobs,

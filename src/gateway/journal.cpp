@@ -114,6 +114,14 @@ std::string Journal::text_event(std::string_view text) const {
   return out;
 }
 
+std::string Journal::delta_event(Json delta) const {
+  auto json = parse_json(event_data(mould_));
+  AIV_ASSERT(json && json->contains("choices") && !(*json)["choices"].empty());
+  (*json)["choices"][0]["delta"] = std::move(delta);
+  json->erase("timings");
+  return as_event(*json);
+}
+
 std::string Journal::finish_event(std::string_view reason, const AnswerUsage* usage) const {
   auto json = parse_json(event_data(mould_));
   AIV_ASSERT(json && json->contains("choices") && !(*json)["choices"].empty());

@@ -38,6 +38,7 @@ class Journal {
   // The events of a continuation, each with its end, in the form of the first one. `model` replaces the engine's name
   // of it.
   [[nodiscard]] std::string text_event(std::string_view text) const;
+  [[nodiscard]] std::string delta_event(Json delta) const;  // of a chat
   [[nodiscard]] std::string finish_event(std::string_view reason, const AnswerUsage* usage) const;
   [[nodiscard]] std::string usage_event(const AnswerUsage& usage) const;
   void rename(std::string_view model);

@@ -140,9 +140,7 @@ net::Task<bool> Relay::answer_failure() {
   if (relayed_) {
     const ResumeObstacle obstacle = begin_resume();
     if (obstacle == ResumeObstacle::kNone) co_return true;
-    ApiError error = replica_failed("The replica failed in the middle of the answer (" + failure_ +
-                                    "), which cannot be continued elsewhere because " +
-                                    std::string(to_string(obstacle)) + ".");
+    ApiError error = cannot_continue(obstacle);
     if (!engine_error_.empty()) {
       error = from_engine_error(200, engine_error_);
       if (error.code.empty()) error.code = "engine_error";

@@ -109,7 +109,11 @@ class Relay {
   net::Task<Result<std::string>> ask(std::string path, std::string body);
   net::Task<Result<std::string>> continuation_body();
   net::Task<Step> continue_stream(net::ClientExchangePtr upstream);
+  net::Task<Result<std::string>> chat_continuation_body();
   bool scan_continuation();
+  bool take_continuation(std::string_view event);
+  void say(const std::string& text);
+  [[nodiscard]] ApiError cannot_continue(ResumeObstacle obstacle) const;
   net::Task<Step> finish_continuation();
   void emit(std::string_view event);
   net::Task<bool> send_events();

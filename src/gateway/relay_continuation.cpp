@@ -1,5 +1,6 @@
 #include "gateway/relay_continuation.hpp"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -61,8 +62,9 @@ std::int64_t integer_of(const Json& json, const char* key) {
 
 void describe_request(const Json& request, Endpoint endpoint, ResumeFacts& facts) {
   facts.text_route = endpoint == Endpoint::kChat || endpoint == Endpoint::kCompletion;
-  const bool no_calls = request.contains("tool_choice") && request["tool_choice"] == "none";
-  facts.tools_offered = request.contains("tools") && !request["tools"].empty() && !no_calls;
+  const Json choice = given(request, "tool_choice") ? request["tool_choice"] : Json("auto");
+  facts.tools_offered = request.contains("tools") && !request["tools"].empty() && choice != "none";
+  facts.tools_demanded = facts.tools_offered && choice != "auto";
   facts.constrained = given(request, "grammar") || given(request, "json_schema");
   if (request.contains("response_format") && request["response_format"].is_object()) {
     facts.constrained = facts.constrained || request["response_format"].value("type", "text") != "text";
@@ -73,6 +75,9 @@ void describe_request(const Json& request, Endpoint endpoint, ResumeFacts& facts
 }
 
 Relay::Continuation::Continuation(Json engine_request, Endpoint endpoint) : request(std::move(engine_request)) {
+  ResumeFacts facts;
+  describe_request(request, endpoint, facts);
+  by_chat = endpoint == Endpoint::kChat && facts.tools_offered;
   if (endpoint == Endpoint::kCompletion) {
     prompt_ = request["prompt"];
     rendered = true;
@@ -97,6 +102,7 @@ void Relay::Continuation::set_delivered(std::vector<std::string> all, std::int64
   ids_.clear();
   exact = false;
   finish.clear();
+  ending.clear();
   evaluated = predicted = 0;
   // The engine repeats what the client began; the rendered prompt has it too.
   std::string_view skip = prefill_;
@@ -175,6 +181,92 @@ std::string Relay::Continuation::completion_body(std::optional<std::int64_t> lef
   return dump_json(body);
 }
 
+// The request with the answer so far as its last message. `continue_final_message` makes the chat route go on from there
+// without repeating it, with its parser of calls knowing what was said (llama.cpp 0.5.0: tools/server/server-common.cpp,
+// oaicompat_chat_params_parse; server-task.cpp, task_result_state).
+Json Relay::Continuation::begun_request() const {
+  Json body = request;
+  if (delivered_.empty() && prefill_.empty()) return body;
+  Json& messages = body["messages"];
+  if (last_assistant(body) == nullptr) {
+    Json begun = Json::object();
+    begun["role"] = "assistant";
+    messages.push_back(std::move(begun));
+  }
+  messages.back()["content"] = prefill_ + delivered_;
+  body["continue_final_message"] = true;
+  body["add_generation_prompt"] = false;
+  return body;
+}
+
+std::string Relay::Continuation::begun_template_body() const { return dump_json(begun_request()); }
+
+Result<bool> Relay::Continuation::take_begun_prompt(std::string_view answer) {
+  const auto json = parse_json(answer);
+  if (!json || !json->is_object() || !json->contains("prompt") || !(*json)["prompt"].is_string() || !prompt_.is_string()) {
+    return std::unexpected(malformed("template"));
+  }
+  return (*json)["prompt"].get<std::string>() == prompt_.get<std::string>() + delivered_;
+}
+
+std::string Relay::Continuation::count_body(bool begun) const {
+  const std::string prompt = prompt_.is_string() ? prompt_.get<std::string>() : std::string();
+  return dump_json(Json{{"content", begun ? prompt + delivered_ : prompt}, {"add_special", true}, {"parse_special", true}});
+}
+
+Result<> Relay::Continuation::take_count(std::string_view answer, bool begun) {
+  const auto json = parse_json(answer);
+  if (!json || !json->is_object() || !json->contains("tokens") || !(*json)["tokens"].is_array()) {
+    return std::unexpected(malformed("tokens"));
+  }
+  const auto count = static_cast<std::int64_t>((*json)["tokens"].size());
+  if (!begun) {
+    prompt_tokens_ = count;
+    return {};
+  }
+  delivered_tokens = std::max<std::int64_t>(count - std::max<std::int64_t>(prompt_tokens_, 0), 0);
+  evaluated = count;
+  return {};
+}
+
+std::string Relay::Continuation::chat_body(std::optional<std::int64_t> left, int resume, int slot, bool cache_prompt) const {
+  Json body = begun_request();
+  if (body.contains("seed") && body["seed"].is_number_integer() && body["seed"].get<std::int64_t>() >= 0) {
+    body["seed"] = resume_seed(body["seed"].get<std::int64_t>(), resume);
+  }
+  if (left) body["max_tokens"] = *left;
+  body["stream"] = true;
+  body["stream_options"] = Json{{"include_usage", true}};
+  body["cache_prompt"] = cache_prompt;
+  if (slot >= 0) body["id_slot"] = slot;
+  return dump_json(body);
+}
+
+Result<Relay::Continuation::Step> Relay::Continuation::take_chat_event(std::string_view text) {
+  const auto json = parse_json(text);
+  if (!json || !json->is_object() || !json->contains("choices") || !(*json)["choices"].is_array()) {
+    return std::unexpected(malformed("event"));
+  }
+  if (json->contains("usage") && (*json)["usage"].is_object()) {
+    evaluated = integer_of((*json)["usage"], "prompt_tokens");
+    predicted = integer_of((*json)["usage"], "completion_tokens");
+  }
+  Step step;
+  if ((*json)["choices"].empty()) return step;
+  const Json& choice = (*json)["choices"][0];
+  if (!choice.is_object() || !choice.contains("delta") || !choice["delta"].is_object()) {
+    return std::unexpected(malformed("event"));
+  }
+  Json delta = choice["delta"];
+  if (delta.contains("content") && delta["content"].is_string()) step.text = delta["content"].get<std::string>();
+  delta.erase("content");
+  delta.erase("role");
+  if (!delta.empty()) step.delta = std::move(delta);
+  if (!step.text.empty() || !step.delta.is_null()) ++predicted;  // until the engine says how many tokens it were
+  if (choice.contains("finish_reason") && choice["finish_reason"].is_string()) step.finish = choice["finish_reason"].get<std::string>();
+  return step;
+}
+
 Result<Relay::Continuation::Step> Relay::Continuation::take_event(std::string_view text) {
   const auto json = parse_json(text);
   if (!json || !json->is_object() || !json->contains("content") || !(*json)["content"].is_string()) {
@@ -182,7 +274,7 @@ Result<Relay::Continuation::Step> Relay::Continuation::take_event(std::string_vi
   }
   evaluated = integer_of(*json, "tokens_evaluated");
   predicted = integer_of(*json, "tokens_predicted");
-  Step step{.text = (*json)["content"].get<std::string>(), .finish = {}};
+  Step step{.text = (*json)["content"].get<std::string>(), .delta = {}, .finish = {}};
   if (json->contains("stop") && (*json)["stop"] == true) {
     const bool limit = json->contains("stop_type") && (*json)["stop_type"] == "limit";
     step.finish = limit ? "length" : "stop";

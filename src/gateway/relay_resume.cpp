@@ -1,7 +1,8 @@
 // Relay: continuing a broken stream on another replica (core/resume.hpp has the rules).
 //
 // The way: /apply-template renders the messages there, /tokenize turns what was delivered into ids, /completion goes on
-// from both. Its events are of the engine's own form and are written anew in the mould of the stream's first event.
+// from both. Where tools are offered /v1/chat/completions goes on from the begun message, which the template is first seen
+// to leave as it is. The events of both are written anew in the mould of the stream's first one.
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -116,7 +117,13 @@ net::Task<Result<std::string>> Relay::ask(std::string path, std::string body) {
   co_return std::move(*text);
 }
 
-// What the next replica is asked; an empty string when nothing is left to be generated.
+ApiError Relay::cannot_continue(ResumeObstacle obstacle) const {
+  return replica_failed("The replica failed in the middle of the answer (" + failure_ +
+                        "), which cannot be continued elsewhere because " + std::string(to_string(obstacle)) + ".");
+}
+
+// What the next replica is asked; an empty string when nothing is left to be generated. kConflict: its template does not
+// leave a begun answer as it is.
 net::Task<Result<std::string>> Relay::continuation_body() {
   Continuation& c = *continuation_;
   if (call_.request.endpoint == Endpoint::kChat && !c.rendered) {
@@ -126,6 +133,7 @@ net::Task<Result<std::string>> Relay::continuation_body() {
     if (auto taken = c.take_prompt(*answer); !taken) co_return std::unexpected(taken.error());
   }
   c.set_delivered(journal_.texts(), journal_.events());
+  if (c.by_chat) co_return co_await chat_continuation_body();
   if (c.wants_tokens()) {
     std::string request = c.tokenize_body();
     auto answer = co_await ask("/tokenize", std::move(request));
@@ -137,6 +145,30 @@ net::Task<Result<std::string>> Relay::continuation_body() {
   co_return c.completion_body(left, result_.resumes, lease_->slot().slot, lease_->slot().same_tenant);
 }
 
+net::Task<Result<std::string>> Relay::chat_continuation_body() {
+  Continuation& c = *continuation_;
+  std::string request = c.begun_template_body();
+  auto answer = co_await ask("/apply-template", std::move(request));
+  if (!answer) co_return std::unexpected(answer.error());
+  const auto fits = c.take_begun_prompt(*answer);
+  if (!fits) co_return std::unexpected(fits.error());
+  if (!*fits) co_return fail(ErrorCode::kConflict, std::string(to_string(ResumeObstacle::kTemplate)));
+  // The engine will count the begun text as prompt: its length in tokens is that with it less that without it.
+  if (c.wants_prompt_count()) {
+    std::string prompt = c.count_body(false);
+    auto tokens = co_await ask("/tokenize", std::move(prompt));
+    if (!tokens) co_return std::unexpected(tokens.error());
+    if (auto taken = c.take_count(*tokens, false); !taken) co_return std::unexpected(taken.error());
+  }
+  std::string begun = c.count_body(true);
+  auto tokens = co_await ask("/tokenize", std::move(begun));
+  if (!tokens) co_return std::unexpected(tokens.error());
+  if (auto taken = c.take_count(*tokens, true); !taken) co_return std::unexpected(taken.error());
+  const auto left = tokens_left(call_.request.max_tokens, c.delivered_tokens);
+  if (left && *left == 0) co_return std::string();
+  co_return c.chat_body(left, result_.resumes, lease_->slot().slot, lease_->slot().same_tenant);
+}
+
 net::Task<Relay::Step> Relay::resume() {
   Continuation& c = *continuation_;
   link_ = state_.links.find(lease_->replica().node);
@@ -144,6 +176,12 @@ net::Task<Relay::Step> Relay::resume() {
   const auto body = co_await continuation_body();
   if (presence_->gone) co_return cancelled();
   if (!body && body.error().code == ErrorCode::kRefused) co_return Step::kRefused;
+  if (!body && body.error().code == ErrorCode::kConflict) {
+    count_partial();
+    ApiError error = cannot_continue(ResumeObstacle::kTemplate);
+    co_await fail_with(std::move(error));
+    co_return Step::kEnded;
+  }
   if (!body) co_return failed(body.error().reason, body.error().code == ErrorCode::kTimeout);
   log_info("stream.continued", {{"request", call_.request_id},
                                 {"replica", lease_->replica().id},
@@ -155,7 +193,7 @@ net::Task<Relay::Step> Relay::resume() {
     co_return co_await finish_continuation();
   }
   net::RequestHead head{.method = "POST",
-                        .path = "/node/v1/replicas/" + lease_->replica().id + "/completion",
+                        .path = "/node/v1/replicas/" + lease_->replica().id + (c.by_chat ? std::string(engine_path(Endpoint::kChat)) : "/completion"),
                         .query = {},
                         .headers = {{"content-type", "application/json"}, {"x-request-id", call_.request_id}}};
   std::string bytes = *body;
@@ -227,48 +265,66 @@ net::Task<Relay::Step> Relay::continue_stream(net::ClientExchangePtr upstream) {
   }
 }
 
+void Relay::say(const std::string& text) {
+  if (text.empty()) return;
+  emit(journal_.text_event(text));
+  journal_.add_text(text);
+  ++tokens_;
+}
+
 // Takes the whole events of in_ and puts into out_ what the client gets. False: an error event came.
 bool Relay::scan_continuation() {
-  Continuation& c = *continuation_;
   out_.clear();
-  const auto say = [&](const std::string& text) {
-    if (text.empty()) return;
-    emit(journal_.text_event(text));
-    journal_.add_text(text);
-    ++tokens_;
-  };
   bool sound = true;
   std::size_t done = 0;
   while (const std::size_t size = next_event(std::string_view(in_).substr(done))) {
     const std::string_view event = std::string_view(in_).substr(done, size);
     done += size;
-    if (!c.finish.empty() || classify_event(event) == SseEvent::kComment) continue;
-    if (classify_event(event) == SseEvent::kError) {
-      engine_error_ = event_data(event);
-      sound = false;
-      break;
-    }
-    const auto step = c.take_event(event_data(event));
-    if (!step) {
-      sound = false;
-      break;
-    }
-    StopSeam::Out out = c.seam.feed(step->text);
-    say(out.text);
-    if (out.stopped) {
-      c.finish = "stop";
-    } else if (!step->finish.empty()) {
-      say(c.seam.rest());
-      c.finish = step->finish;
-      if (const auto timings = find_timings(event_data(event))) {
-        Replica& replica = lease_->replica();
-        replica.speed.observe_prefill(timings->prompt_tokens, timings->prompt_ms);
-        replica.speed.observe_decode(timings->generated_tokens, timings->generated_ms, replica.ledger.busy());
-      }
-    }
+    const SseEvent kind = classify_event(event);
+    if (!continuation_->finish.empty() || kind == SseEvent::kComment) continue;
+    if (kind == SseEvent::kError) engine_error_ = event_data(event);
+    sound = kind != SseEvent::kError && take_continuation(event);
+    if (!sound) break;
   }
   in_.erase(0, done);
   return sound;
+}
+
+// One event of an answer that goes on. False: it makes no sense.
+bool Relay::take_continuation(std::string_view event) {
+  Continuation& c = *continuation_;
+  if (c.by_chat && classify_event(event) == SseEvent::kDone) {
+    c.finish = c.ending;
+    return !c.finish.empty();
+  }
+  const auto step = c.by_chat ? c.take_chat_event(event_data(event)) : c.take_event(event_data(event));
+  if (!step) return false;
+  StopSeam::Out out = c.seam.feed(step->text);
+  say(out.text);
+  if (out.stopped) {
+    c.finish = "stop";
+    return true;
+  }
+  if (!step->delta.is_null()) {
+    say(c.seam.rest());
+    const std::string made = journal_.delta_event(step->delta);
+    emit(made);
+    journal_.add(made, Endpoint::kChat);
+    ++tokens_;
+  }
+  if (!step->finish.empty()) {
+    say(c.seam.rest());
+    (c.by_chat ? c.ending : c.finish) = step->finish;
+  }
+  // The chat route says them behind its last event.
+  if (!c.finish.empty() || !c.ending.empty()) {
+    if (const auto timings = find_timings(event_data(event)); timings && timings->generated_ms > 0) {
+      Replica& replica = lease_->replica();
+      replica.speed.observe_prefill(timings->prompt_tokens, timings->prompt_ms);
+      replica.speed.observe_decode(timings->generated_tokens, timings->generated_ms, replica.ledger.busy());
+    }
+  }
+  return true;
 }
 
 // An event that was made here, in the form that the client speaks.

@@ -164,6 +164,12 @@ void Server::handle_generation(Connection& c, ReplyKind kind) {
     auto made = apply_template(*given);
     if (!made) return respond_error(c, 400, "invalid_request_error", made.error().reason);
     prompt = std::move(*made);
+    // A begun message that is to be continued explicitly is not said again.
+    if (flag_of(*body, "continue_final_message")) {
+      if (body->value("add_generation_prompt", true))
+        return respond_error(c, 400, "invalid_request_error", "Cannot set both add_generation_prompt and continue_final_message to true.");
+      prompt.prefill.clear();
+    }
   } else {
     auto text = prompt_text(*given);
     if (!text) return respond_error(c, 400, "invalid_request_error", text.error().reason);

@@ -12,6 +12,7 @@ import { waitFor } from '../lib/wait.mjs';
 const MODEL = 'fake-small';
 const DEMO = path.join(repository, 'models/demo.gguf');
 
+const TOOLS = [{ type: 'function', function: { name: 'weather', description: 'The weather of a place', parameters: { type: 'object', properties: { place: { type: 'string' } } } } }];
 const ask = (model, content, more = {}) => ({ model, messages: [{ role: 'user', content }], stream: true, ...more });
 
 // The whole answer of a model that nobody disturbs.
@@ -160,6 +161,16 @@ withCluster('Two nodes', { gpus: 'GTX 1080:8GiB;RTX 3060:12GiB' }, (test) => {
     await cluster.waitForReplicas(MODEL, 2);
   });
 
+  test('an answer with tools merely offered is continued like any other', async (cluster) => {
+    await cluster.waitForReplicas(MODEL, 2);
+    const body = ask(MODEL, `${LONG}\ntools`, { tools: TOOLS, stream_options: { include_usage: true } });
+    const expected = await undisturbed(cluster, body);
+    const { events } = await broken(cluster, body, (replica) => killHard(replica.pid));
+    assertUnbroken(events, expected);
+    assert.deepEqual(JSON.parse(events.at(-2)).usage.total_tokens, JSON.parse(expected.at(-2)).usage.total_tokens);
+    await cluster.waitForReplicas(MODEL, 2);
+  });
+
   test('two engines that end under one answer end it with an error, not a third', async (cluster) => {
     await cluster.waitForReplicas(MODEL, 2);
     const { events } = await broken(cluster, ask(MODEL, `${LONG}\npoison`), (replica) => killHard(replica.pid), { times: 2 });
@@ -207,13 +218,24 @@ if (missing) {
       assert.ok(expected.length > 20, `${expected.length} events`);
     });
 
-    for (const after of [1, 7, 15]) {
+    for (const after of [1, 15]) {
       test(`kill -9 of the engine after ${after} tokens: the rest is the same to the byte`, async (cluster) => {
         await cluster.waitForReplicas('demo', 2, 120_000);
         const { events } = await broken(cluster, body, (replica) => killHard(replica.pid), { after });
         assertUnbroken(events, expected);
       });
     }
+
+    test('tools merely offered: the same, by the chat route of the other engine', async (cluster) => {
+      await cluster.waitForReplicas('demo', 2, 120_000);
+      const offered = { ...body, tools: TOOLS, stream_options: { include_usage: true } };
+      const whole = await undisturbed(cluster, offered);
+      const { events } = await broken(cluster, offered, (replica) => killHard(replica.pid), { after: 7 });
+      assertUnbroken(events, whole);
+      const usage = (list) => JSON.parse(list.at(-2)).usage;
+      assert.equal(usage(events).completion_tokens, usage(whole).completion_tokens);
+      assert.equal(usage(events).prompt_tokens, usage(whole).prompt_tokens);
+    });
 
     test('SIGSTOP of the engine: the same', async (cluster) => {
       await cluster.waitForReplicas('demo', 2, 120_000);

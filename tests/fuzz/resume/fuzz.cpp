@@ -47,6 +47,29 @@ void check_continuation(const Journal& journal, std::string_view answer, Endpoin
   if (step && !step->text.empty()) check_event(journal.text_event(step->text));
 }
 
+// The same by the chat route, as where tools are offered.
+void check_chat_continuation(const Journal& journal, std::string_view answer) {
+  const Json request{{"messages", Json::array({Json{{"role", "user"}, {"content", "x"}}})},
+                     {"tools", Json::array({Json::object()})}};
+  Relay::Continuation continuation(request, Endpoint::kChat);
+  require(continuation.by_chat);
+  static_cast<void>(continuation.take_prompt(answer));
+  continuation.set_delivered(journal.texts(), journal.events());
+  static_cast<void>(continuation.take_begun_prompt(answer));
+  for (const bool begun : {false, true}) {
+    require(parse_json(continuation.count_body(begun)).has_value());
+    static_cast<void>(continuation.take_count(answer, begun));
+  }
+  require(continuation.delivered_tokens >= 0);
+  std::string delivered;
+  for (const std::string& text : journal.texts()) delivered += text;
+  const auto asked = parse_json(continuation.chat_body(9, 1, 0, true));
+  require(asked.has_value());
+  require(delivered.empty() ? (*asked)["messages"].size() == 1 : (*asked)["messages"][1]["content"] == delivered);
+  const auto step = continuation.take_chat_event(answer);
+  if (step && !step->delta.is_null()) check_event(journal.delta_event(step->delta));
+}
+
 }  // namespace
 
 // The first byte is the endpoint; a NUL parts the stream from the next engine's answer.
@@ -65,6 +88,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   check_event(journal.finish_event("stop", &usage));
   check_event(journal.usage_event(usage));
   check_continuation(journal, answer, endpoint);
+  if (endpoint == Endpoint::kChat) check_chat_continuation(journal, answer);
   journal.add_text("more\n");
   require(journal.texts().size() <= static_cast<std::size_t>(journal.events()));
   return 0;

@@ -10,7 +10,8 @@ namespace {
 TEST(Resume, PlainTextIsContinuedAndEverythingElseIsNot) {
   EXPECT_EQ(resume_obstacle({}), ResumeObstacle::kNone);
   EXPECT_EQ(resume_obstacle({.text_route = false}), ResumeObstacle::kNoText);
-  EXPECT_EQ(resume_obstacle({.tools_offered = true}), ResumeObstacle::kToolCall);
+  EXPECT_EQ(resume_obstacle({.tools_offered = true}), ResumeObstacle::kNone);
+  EXPECT_EQ(resume_obstacle({.tools_offered = true, .tools_demanded = true}), ResumeObstacle::kToolCall);
   EXPECT_EQ(resume_obstacle({.constrained = true}), ResumeObstacle::kConstrained);
   EXPECT_EQ(resume_obstacle({.logprobs = true}), ResumeObstacle::kLogprobs);
   EXPECT_EQ(resume_obstacle({.media = true}), ResumeObstacle::kMedia);

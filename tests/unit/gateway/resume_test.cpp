@@ -232,7 +232,8 @@ TEST_F(ResumeTest, AStreamOfWhichNothingHasLeftIsTriedAnewWithAllThatItAsked) {
 
 TEST_F(ResumeTest, WhatCannotBeContinuedEndsWithAnErrorThatSaysWhy) {
   const std::vector<std::pair<std::string, std::string>> cases{
-      {R"("tools":[{"type":"function","function":{"name":"f"}}])", "tool"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"required")", "tool"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"f"}})", "tool"},
       {R"("response_format":{"type":"json_object"})", "schema"},
       {R"("grammar":"root ::= \"a\"")", "schema"},
       {R"("logprobs":true)", "probabilities"}};
@@ -247,6 +248,125 @@ TEST_F(ResumeTest, WhatCannotBeContinuedEndsWithAnErrorThatSaysWhy) {
     EXPECT_NE(error["message"].get<std::string>().find(word), std::string::npos) << error;
   }
   EXPECT_TRUE(b->paths.empty());
+  EXPECT_EQ(busy(), 0);
+}
+
+constexpr const char* kTools = R"("tools":[{"type":"function","function":{"name":"f"}}])";
+
+TEST_F(ResumeTest, TextThatMayYetBecomeACallIsContinuedByTheChatRouteWithItsTools) {
+  const auto [a, b] = two();
+  a->script.eof_at = 4;
+  const Answer answer = cluster.chat(std::string(kWithUsage) + "," + kTools + R"(,"max_tokens":50,"seed":7,"tool_choice":"auto")");
+  expect_unbroken(answer, 10);
+  ASSERT_EQ(b->paths.size(), 5U) << "two templates, two counts, the answer";
+  EXPECT_EQ(b->paths.back(), "/node/v1/replicas/b-r/v1/chat/completions");
+  const Json asked = parse_json(b->bodies.back()).value_or(Json());
+  EXPECT_EQ(asked["messages"].size(), 2U);
+  EXPECT_EQ(asked["messages"][1], (Json{{"role", "assistant"}, {"content", "t0t1t2t3"}}));
+  EXPECT_EQ(asked["continue_final_message"], true);
+  EXPECT_EQ(asked["add_generation_prompt"], false);
+  EXPECT_EQ(asked["max_tokens"], 46);
+  EXPECT_NE(asked["seed"], 7);
+  EXPECT_EQ(asked["tools"].size(), 1U);
+  const Json rendered = parse_json(b->bodies[1]).value_or(Json());
+  EXPECT_EQ(rendered["messages"], asked["messages"]) << "what was compared is what is asked";
+  EXPECT_EQ(rendered["tools"], asked["tools"]);
+  const Json usage = events_of(answer).back()["usage"];
+  EXPECT_EQ(usage["prompt_tokens"], 7);
+  EXPECT_EQ(usage["completion_tokens"], 10);
+  EXPECT_EQ(metrics().generation_tokens, 10U);
+  EXPECT_EQ(metrics().resumes_recovered, 1U);
+  EXPECT_EQ(busy(), 0);
+}
+
+TEST_F(ResumeTest, TextWithToolsThatBreaksTwiceIsContinuedTwice) {
+  Agent& a = cluster.add_agent("a");
+  Agent& b = cluster.add_agent("b");
+  Agent& c = cluster.add_agent("c");
+  for (Agent* agent : {&a, &b, &c}) agent->script.tokens = 10;
+  a.script.eof_at = 2;
+  b.script.eof_at = 5;
+  RouteTable table = cluster.table(4);
+  table.models[0].replicas[0].relative_speed = 50;
+  table.models[0].replicas[1].relative_speed = 40;
+  cluster.apply(table);
+  expect_unbroken(cluster.chat(std::string(kWithUsage) + "," + kTools), 10);
+  EXPECT_EQ(parse_json(c.bodies.back()).value_or(Json())["messages"][1]["content"], "t0t1t2t3t4");
+  EXPECT_EQ(metrics().generation_tokens, 10U);
+}
+
+TEST_F(ResumeTest, WhereTheClientBeganTheAnswerItselfItIsContinuedBehindBoth) {
+  const auto [a, b] = two();
+  a->script.eof_at = 4;
+  const Answer answer = cluster.request(
+      "POST", "/v1/chat/completions",
+      std::string(R"({"model":"m","stream":true,)") + kTools + R"(,"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"So "}]})");
+  expect_unbroken(answer, 10);
+  EXPECT_EQ(parse_json(b->bodies.back()).value_or(Json())["messages"].back()["content"], "So t0t1t2t3");
+}
+
+TEST_F(ResumeTest, AContinuedAnswerMayGoOnToACallWhichTheClientGetsInTheSameForm) {
+  const auto [a, b] = two();
+  a->script.eof_at = 4;
+  b->script.tool_from = 7;
+  const Answer answer = cluster.chat(std::string(kStream) + "," + kTools);
+  EXPECT_EQ(text_of(answer), expected(7));
+  EXPECT_TRUE(answer.body.ends_with("data: [DONE]\n\n")) << answer.body;
+  std::string arguments;
+  std::string finish;
+  const std::vector<Json> events = events_of(answer);
+  for (const Json& event : events) {
+    EXPECT_EQ(event["id"], events.front()["id"]);
+    const Json& choice = event["choices"][0];
+    if (choice["delta"].contains("tool_calls")) arguments += choice["delta"]["tool_calls"][0]["function"]["arguments"].get<std::string>();
+    if (choice["finish_reason"].is_string()) finish += choice["finish_reason"].get<std::string>();
+  }
+  EXPECT_EQ(arguments, "t7t8t9");
+  EXPECT_EQ(finish, "tool_calls");
+}
+
+TEST_F(ResumeTest, ACallThatBeganInAContinuationIsNotContinuedAgain) {
+  Agent& a = cluster.add_agent("a");
+  Agent& b = cluster.add_agent("b");
+  for (Agent* agent : {&a, &b}) agent->script.tokens = 10;
+  cluster.add_agent("c").script = b.script;
+  a.script.eof_at = 4;
+  b.script.tool_from = 7;
+  b.script.eof_at = 9;
+  RouteTable table = cluster.table(4);
+  table.models[0].replicas[0].relative_speed = 50;
+  table.models[0].replicas[1].relative_speed = 40;
+  cluster.apply(table);
+  const Answer answer = cluster.chat(std::string(kStream) + "," + kTools);
+  EXPECT_EQ(answer.body.find("[DONE]"), std::string::npos);
+  EXPECT_NE(events_of(answer).back()["error"]["message"].get<std::string>().find("call of a tool"), std::string::npos) << answer.body;
+}
+
+TEST_F(ResumeTest, AContinuationWithToolsThatIsCutBeforeItsEndMarkIsNotTakenForWhole) {
+  const auto [a, b] = two();
+  a->script.eof_at = 4;
+  b->script.tokens = 7;
+  b->script.eof_at = 7;  // before its last events
+  const auto answer = cluster.chat_later(std::string(kStream) + "," + kTools);
+  ASSERT_TRUE(cluster.run_until([&] { return metrics().resumes >= 2; }));
+  a->script.eof_at = b->script.eof_at = -1;
+  b->script.tokens = 10;
+  ASSERT_TRUE(cluster.run_until([&] { return answer->status != 0; }));
+  expect_unbroken(*answer, 10);
+}
+
+TEST_F(ResumeTest, ATemplateThatAddsToABegunAnswerEndsItWithAnErrorAndBlamesNoReplica) {
+  const auto [a, b] = two();
+  a->script.eof_at = 4;
+  b->script.template_adds = "<think></think>";
+  const Answer answer = cluster.chat(std::string(kStream) + "," + kTools);
+  EXPECT_EQ(answer.body.find("[DONE]"), std::string::npos);
+  const Json error = events_of(answer).back()["error"];
+  EXPECT_EQ(error["code"], "replica_failed") << answer.body;
+  EXPECT_NE(error["message"].get<std::string>().find("template"), std::string::npos) << error;
+  EXPECT_EQ(b->paths.size(), 2U);
+  EXPECT_EQ(cluster.state().dispatcher.find("m")->replicas[1]->failures, 0U);
+  EXPECT_EQ(metrics().streams_broken, 1U);
   EXPECT_EQ(busy(), 0);
 }
 

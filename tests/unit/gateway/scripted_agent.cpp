@@ -136,9 +136,18 @@ net::Task<> Agent::help(net::ExchangePtr exchange, std::string path) {
     sent = co_await exchange->respond_json(script.helper_status, R"({"error":{"code":500,"message":"scripted"}})");
     co_return;
   }
+  const Json asked = parse_json(bodies.back()).value_or(Json());
   std::string out = R"({"prompt":"PROMPT:"})";
-  if (path.ends_with("/tokenize")) {
-    const Json asked = parse_json(bodies.back()).value_or(Json());
+  if (path.ends_with("/apply-template") && asked["messages"].back()["role"] == "assistant") {
+    out = dump_json(Json{{"prompt", "PROMPT:" + script.template_adds + asked["messages"].back()["content"].get<std::string>()}});
+  }
+  if (path.ends_with("/tokenize") && asked["content"].is_string()) {
+    // The prompt is seven tokens, as its usage says.
+    const std::string text = asked["content"].get<std::string>();
+    Json all = Json::object();
+    all["tokens"] = std::vector<int>(static_cast<std::size_t>(7 + std::count(text.begin(), text.end(), 't')), 1);
+    out = dump_json(all);
+  } else if (path.ends_with("/tokenize")) {
     Json tokens = Json::array();
     for (const Json& text : asked["content"]) {
       const std::string word = text.get<std::string>();
@@ -170,13 +179,19 @@ std::string Agent::event(int n, bool native, int start) const {
     return R"(data: {"index":0,"content":"","tokens":[],"stop":true,"stop_type":"eos")" + counts + "}";
   }
   const std::string tail = R"(],"created":17,"id":"c-)" + node_ + R"(","model":")" + script.model + "\"";
-  const std::string delta = script.tool ? R"("tool_calls":[{"index":0,"function":{"arguments":")" + text + R"("}}])"
+  const bool tool = script.tool || (script.tool_from >= 0 && n >= script.tool_from);
+  const std::string delta = tool ? R"("tool_calls":[{"index":0,"function":{"arguments":")" + text + R"("}}])"
                             : script.reasoning && n == 0 ? R"("reasoning_content":")" + text + "\""
                                                          : R"("content":")" + text + "\"";
   if (n < script.tokens) return R"(data: {"choices":[{"finish_reason":null,"index":0,"delta":{)" + delta + "}}" + tail + "}";
-  return R"(data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}})" + tail +
-         R"(,"timings":{"cache_n":0,"prompt_n":7,"prompt_ms":7.0,"predicted_n":)" + std::to_string(script.tokens) +
-         R"(,"predicted_ms":30.0}})";
+  const std::string finish = R"(data: {"choices":[{"finish_reason":")" + std::string(tool ? "tool_calls" : "stop") + R"(","index":0,"delta":{}})" + tail;
+  const std::string made = std::to_string(script.tokens - start);
+  const std::string timings =
+      R"(,"timings":{"cache_n":0,"prompt_n":7,"prompt_ms":7.0,"predicted_n":)" + made + R"(,"predicted_ms":30.0}})";
+  if (bodies.back().find("continue_final_message") == std::string::npos) return finish + timings;
+  // What continues says its usage apart, with the begun text as prompt.
+  return finish + "}\n\n" + R"(data: {"choices":[)" + tail + R"(,"usage":{"completion_tokens":)" + made + R"(,"prompt_tokens":)" +
+         std::to_string(7 + start) + R"(,"total_tokens":)" + std::to_string(7 + script.tokens) + "}" + timings;
 }
 
 net::Task<> Agent::stream(net::ExchangePtr exchange) {
@@ -194,6 +209,10 @@ net::Task<> Agent::stream(net::ExchangePtr exchange) {
       const std::string text = prompt.get<std::string>();
       start = static_cast<int>(std::count(text.begin(), text.end(), 't'));
     }
+  } else if (const Json asked = parse_json(bodies.back()).value_or(Json()); asked.contains("continue_final_message")) {
+    const std::string text = asked["messages"].back()["content"].get<std::string>();
+    start = static_cast<int>(std::count(text.begin(), text.end(), 't'));
+    sent = co_await exchange->write(R"(data: {"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}]})" "\n\n");
   }
   for (int n = start; n <= script.tokens && sent; ++n) {
     if (exchange->gone()) break;

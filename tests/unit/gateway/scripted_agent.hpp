@@ -27,6 +27,8 @@ struct Script {
   std::string model = "m";
   std::string trailer = "complete";
   bool tool = false;            // the answer is a call of a tool
+  int tool_from = -1;           // it becomes one at token N
+  std::string template_adds;    // what its template puts before a begun answer
   bool reasoning = false;       // the first token is reasoning
   bool adds_blanks = false;     // the tokenizer puts a blank before each fragment
   int helper_status = 200;      // of /apply-template and /tokenize
