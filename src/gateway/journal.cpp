@@ -101,7 +101,9 @@ void Journal::tell(ResumeFacts& facts) const {
   const auto json = parse_json(event_data(mould_));
   const bool sound = json && json->is_object() && json->contains("choices") && (*json)["choices"].is_array() &&
                      !(*json)["choices"].empty() && (*json)["choices"][0].is_object();
-  facts.other_delta = other_ || !sound;
+  // A text that is no JSON, which its event cannot have been either, is not among those that can be read back.
+  const bool readable = overflowed_ || texts().size() == static_cast<std::size_t>(events_);
+  facts.other_delta = other_ || !sound || !readable;
   facts.delivered_too_long = overflowed_;
 }
 

@@ -531,6 +531,19 @@ TEST(Journal, ABoundIsABoundAndADamagedMouldIsRefused) {
   }
 }
 
+TEST(Journal, ATextThatIsNoJsonStringIsNotContinuedFrom) {
+  for (const char* text : {"two\nlines", "a \x01 bell", "bad \\x escape"}) {
+    Journal journal;
+    journal.add(R"(data: {"choices":[{"delta":{"content":"fine"}}]})" "\n\n", Endpoint::kChat);
+    ResumeFacts facts;
+    journal.tell(facts);
+    EXPECT_EQ(resume_obstacle(facts), ResumeObstacle::kNone);
+    journal.add(R"(data: {"choices":[{"delta":{"content":")" + std::string(text) + "\"}}]}\n\n", Endpoint::kChat);
+    journal.tell(facts);
+    EXPECT_EQ(resume_obstacle(facts), ResumeObstacle::kNoText) << text;
+  }
+}
+
 TEST(Journal, KnowsTheEventThatOnlySaysWhoseTurnItIs) {
   EXPECT_TRUE(is_role_event(R"(data: {"choices":[{"delta":{"role":"assistant","content":null}}]})"));
   EXPECT_TRUE(is_role_event(R"(data: {"choices":[{"delta":{"role":"assistant"}}]})"));
