@@ -265,6 +265,21 @@ describe('A server with TLS', () => {
     }
   });
 
+  it('serves the official client that knows its certificate, and none that does not', async () => {
+    const script = `import OpenAI from 'openai';
+      const client = new OpenAI({ baseURL: process.argv[1] + '/v1', apiKey: process.argv[2], maxRetries: 0 });
+      const models = await client.models.list().then((page) => page.object, (error) => error.constructor.name);
+      const chat = await client.chat.completions.create({ model: 'none', messages: [{ role: 'user', content: 'x' }] }).catch((error) => error.constructor.name);
+      console.log(JSON.stringify([models, chat]));`;
+    const run = (env) => {
+      const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script, server.url, server.key], { cwd: import.meta.dirname, encoding: 'utf8', env: { ...process.env, ...env }, timeout: 60_000 });
+      assert.ok(stdout, stderr);
+      return JSON.parse(stdout);
+    };
+    assert.deepEqual(run({ NODE_EXTRA_CA_CERTS: path.join(server.dir, 'public.pem') }), ['list', 'NotFoundError']);
+    assert.deepEqual(run({}), ['APIConnectionError', 'APIConnectionError']);
+  });
+
   it('holds HTTP/2 to the same rules', async () => {
     const session = connect();
     try {

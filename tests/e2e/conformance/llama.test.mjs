@@ -35,11 +35,17 @@ if (!engineDir) {
       const chunks = await collect(await client.chat.completions.create({ ...request, stream: true, stream_options: { include_usage: true } }));
       assert.equal(chunks.map((c) => c.choices[0]?.delta.content ?? '').join(''), text);
       assert.equal(chunks.at(-1).usage.completion_tokens, usage.completion_tokens);
-      const schema = { type: 'object', properties: { ok: { type: 'boolean' } }, required: ['ok'], additionalProperties: false };
-      const json = await client.chat.completions.create({ model, messages, max_tokens: 40, temperature: 0, response_format: { type: 'json_schema', json_schema: { name: 'a', schema, strict: true } } });
-      const content = json.choices[0].message.content;
-      if (json.choices[0].finish_reason === 'stop') assert.equal(typeof JSON.parse(content).ok, 'boolean');
-      else assert.match(content, /^\s*\{/);
+      // Every answer that the schema allows is short, so that a model that writes nonsense must end with a whole one.
+      const schema = { type: 'object', properties: { ok: { type: 'boolean' }, colour: { enum: ['red', 'green'] } }, required: ['ok', 'colour'], additionalProperties: false };
+      const bound = { model, messages, max_tokens: 200, temperature: 0, response_format: { type: 'json_schema', json_schema: { name: 'a', schema, strict: true } } };
+      const json = await client.chat.completions.create(bound);
+      assert.equal(json.choices[0].finish_reason, 'stop', json.choices[0].message.content);
+      const { ok, colour, ...more } = JSON.parse(json.choices[0].message.content);
+      assert.equal(typeof ok, 'boolean');
+      assert.ok(['red', 'green'].includes(colour), colour);
+      assert.deepEqual(more, {});
+      const pieces = await collect(await client.chat.completions.create({ ...bound, stream: true }));
+      assert.equal(pieces.map((c) => c.choices[0]?.delta.content ?? '').join(''), json.choices[0].message.content);
       const plain = await client.completions.create({ model, prompt: 'The', max_tokens: 3, temperature: 0 });
       assert.equal(plain.usage.completion_tokens, 3);
     });
@@ -95,6 +101,18 @@ if (!engineDir) {
         const refused = await client.chat.completions.create({ model, messages: image }).catch((e) => e);
         assert.equal(refused.status, 400);
         assert.match(refused.message, /image input is not supported/);
+      }
+      const data = 'iVBORw0KGgo=';
+      const source = { type: 'base64', media_type: 'image/png', data };
+      const others = {
+        responses: () => client.responses.create({ model, input: [{ role: 'user', content: [{ type: 'input_image', image_url: `data:image/png;base64,${data}` }] }] }),
+        anthropic: () => anthropic(cluster).messages.create({ model, max_tokens: 4, messages: [{ role: 'user', content: [{ type: 'image', source }] }] }),
+        ollama: () => ollama(cluster).chat({ model, messages: [{ role: 'user', content: 'look', images: [data] }] }),
+      };
+      for (const [family, ask] of Object.entries(others)) {
+        const refused = await ask().then(() => ({ message: 'an answer' }), (error) => error);
+        assert.equal(refused.status ?? refused.status_code, 400, `${family}: ${refused.message}`);
+        assert.match(refused.message, /image input is not supported/, family);
       }
       const long = await client.chat.completions.create({ model, messages: [{ role: 'user', content: 'word '.repeat(3000) }] }).catch((e) => e);
       assert.deepEqual([long.status, long.code], [400, 'context_length_exceeded']);

@@ -23,9 +23,8 @@ withCluster('Whatever API is used', { engine: 'fake', gpus: 'A:2GiB' }, (test) =
     for (const [method, route] of DENIED) {
       const response = await cluster.fetch(route, { method, body: method === 'GET' ? undefined : { model, prompt: 'x', content: 'x', messages: [] } });
       const text = await response.text();
-      // A browser's GET of an unknown page gets the page; everything else is refused.
-      const isPage = method === 'GET' && /text\/html/.test(response.headers.get('content-type') ?? '');
-      assert.ok(isPage || response.status === 404 || response.status === 405, `${method} ${route}: ${response.status} ${text.slice(0, 200)}`);
+      assert.ok(response.status === 404 || response.status === 405, `${method} ${route}: ${response.status} ${text.slice(0, 200)}`);
+      assert.ok(JSON.parse(text).error, `${method} ${route}: ${text.slice(0, 200)}`);
     }
   });
 
