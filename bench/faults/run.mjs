@@ -2,7 +2,10 @@
 // seeded schedule; what came of each request, judged by the text it should have had. Beside it, on the same schedule, load
 // and engines: HAProxy as in the paper. Fake engine, real processes: it measures availability, never speed.
 //
-//   node bench/faults/run.mjs [--seed 1] [--faults 60] [--rate 4] [--rival 1] [--verbose 0]
+//   node bench/faults/run.mjs [--seed 1] [--seeds 1] [--faults 60] [--rate 4] [--rival 1] [--verbose 0]
+//
+// With --seeds N that many runs follow each other, each with its seed, its schedule and clusters of its own, and are summed up:
+// a share of good requests of 99.95 % is shown (Wilson, 95 %) by 7,700 requests without a bad one, which is four seeds of 60 faults.
 //
 // Four nodes, three replicas of eight slots (HAProxy: three engines of eight). At 4 requests/s of 1 s each, four run at once
 // on average, so two replicas carry the load of three four times over: what is lost is lost to the faults, not to overload.
@@ -29,7 +32,8 @@ const option = (name, fallback) => {
   const at = process.argv.indexOf(`--${name}`);
   return at < 0 ? fallback : Number(process.argv[at + 1]);
 };
-const seed = option('seed', 1);
+const firstSeed = option('seed', 1);
+const seedCount = option('seeds', 1);
 const faultCount = option('faults', 60);
 const rate = option('rate', 4);
 const withRival = option('rival', 1) !== 0;
@@ -37,13 +41,15 @@ const verbose = option('verbose', 0) !== 0;
 const only = process.argv.includes('--only') ? process.argv[process.argv.indexOf('--only') + 1] : null;
 const SIZES = { nodes: 4, replicas: 3, slots: 8 };
 
-const random = generator(seed);
-const schedule = Array.from({ length: faultCount }, () => {
-  let x = random();
-  return only ?? (KINDS.find(([, share]) => (x -= share) < 0) ?? KINDS[0])[0];
-});
+function scheduleOf(seed) {
+  const random = generator(seed);
+  return Array.from({ length: faultCount }, () => {
+    let x = random();
+    return only ?? (KINDS.find(([, share]) => (x -= share) < 0) ?? KINDS[0])[0];
+  });
+}
 
-async function run(System, kinds) {
+async function run(System, kinds, seed) {
   const system = await System.start(SIZES);
   const draw = generator(seed + 1);
   try {
@@ -109,7 +115,7 @@ function tell({ name, results, faults, resumed }) {
   }
 }
 
-function table(runs) {
+function table(runs, schedule) {
   console.log(`\nbad requests per kind of fault (by the last fault before their end)`);
   console.log(`  ${'fault'.padEnd(16)} ${'faults'.padStart(6)} ${runs.map(({ name }) => name.padStart(12)).join('')}`);
   for (const [kind] of KINDS) {
@@ -120,20 +126,40 @@ function table(runs) {
   }
 }
 
-console.log(`seed ${seed}, ${faultCount} faults, ${rate} requests/s, ${SIZES.nodes} nodes, ${SIZES.replicas} replicas of ${SIZES.slots} slots (fake engine, real processes)`);
-console.log(`${new Date().toISOString()}, ${os.cpus().length} cores, load ${os.loadavg().map((x) => x.toFixed(1)).join(' ')} before the run`);
-console.log(`schedule: ${schedule.join(', ')}\n`);
-const runs = [await run(Ours, schedule)];
-const shared = schedule.filter((kind) => !OURS_ALONE.includes(kind));
-if (withRival && Haproxy.available && shared.length > 0) runs.push(await run(Haproxy, shared));
-for (const each of runs) tell(each);
-table(runs);
-if (runs.length === 2) {
-  const badOf = ({ results, faults }) => results.filter((r) => r.kind !== 'good' && !OURS_ALONE.includes(faultOf(faults, r)?.kind)).length;
-  console.log(`\nbad requests at the faults that both have: ${badOf(runs[0])} against ${badOf(runs[1])}`);
-} else if (withRival && !Haproxy.available) {
-  console.log('\nHAProxy is not installed (Debian: apt-get install haproxy), so there is no rival beside it');
+// What all seeds show together. Requests near one fault are not independent; whole runs are.
+function sum(name, runs) {
+  const results = runs.flatMap((each) => each.results);
+  const good = results.filter((r) => r.kind === 'good').length;
+  const resumed = runs.reduce((all, each) => ({ toTheEnd: all.toTheEnd + each.resumed.toTheEnd, cut: all.cut + each.resumed.cut }), { toTheEnd: 0, cut: 0 });
+  console.log(`\n${name}, all ${runs.length} seeds: ${runs.reduce((all, each) => all + each.faults.length, 0)} faults`);
+  console.log(`  requests                         ${results.length}`);
+  console.log(`  good                             ${good} (${percent(good, results.length)}; Wilson 95 % from ${(100 * wilson(good, results.length)).toFixed(3)} %)`);
+  console.log(`  not good, by seed                ${runs.map((each) => each.results.filter((r) => r.kind !== 'good').length).join(', ')}`);
+  if (resumed.toTheEnd + resumed.cut > 0) console.log(`  streams continued elsewhere      ${resumed.toTheEnd} to their end, ${resumed.cut} cut with an error`);
 }
-const silent = runs[0].results.filter((r) => r.kind === 'silent').length;
-if (!runs[0].control) console.log('\nthe control run was not all good: this machine was too busy for the figures to mean anything');
-if (silent > 0 || !runs[0].control) process.exitCode = 1; // an answer that is wrong and looks right is never acceptable
+
+const all = [];
+for (let seed = firstSeed; seed < firstSeed + seedCount; ++seed) {
+  const schedule = scheduleOf(seed);
+  console.log(`seed ${seed}, ${faultCount} faults, ${rate} requests/s, ${SIZES.nodes} nodes, ${SIZES.replicas} replicas of ${SIZES.slots} slots (fake engine, real processes)`);
+  console.log(`${new Date().toISOString()}, ${os.cpus().length} cores, load ${os.loadavg().map((x) => x.toFixed(1)).join(' ')} before the run`);
+  console.log(`schedule: ${schedule.join(', ')}\n`);
+  const runs = [await run(Ours, schedule, seed)];
+  const shared = schedule.filter((kind) => !OURS_ALONE.includes(kind));
+  if (withRival && Haproxy.available && shared.length > 0) runs.push(await run(Haproxy, shared, seed));
+  for (const each of runs) tell(each);
+  table(runs, schedule);
+  if (runs.length === 2) {
+    const badOf = ({ results, faults }) => results.filter((r) => r.kind !== 'good' && !OURS_ALONE.includes(faultOf(faults, r)?.kind)).length;
+    console.log(`\nbad requests at the faults that both have: ${badOf(runs[0])} against ${badOf(runs[1])}`);
+  } else if (withRival && !Haproxy.available) {
+    console.log('\nHAProxy is not installed (Debian: apt-get install haproxy), so there is no rival beside it');
+  }
+  const silent = runs[0].results.filter((r) => r.kind === 'silent').length;
+  if (!runs[0].control) console.log('\nthe control run was not all good: this machine was too busy for the figures to mean anything');
+  if (silent > 0 || !runs[0].control) process.exitCode = 1; // an answer that is wrong and looks right is never acceptable
+  all.push(runs);
+}
+if (seedCount > 1) {
+  for (const [i, { name }] of all[0].entries()) sum(name, all.map((runs) => runs[i]).filter(Boolean));
+}
