@@ -1,5 +1,7 @@
 #include "net/async.hpp"
 
+#include <openssl/crypto.h>
+
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -92,6 +94,8 @@ namespace {
 
 // Two threads: what blocks is rare (hashing, fsync, NVML), and one slow disk must not hold up the other.
 asio::thread_pool& blocking_pool() {
+  // Before the threads: what OpenSSL keeps for each of them is given back as they end, unless it has gone first at exit.
+  [[maybe_unused]] static const int openssl = OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS, nullptr);
   static asio::thread_pool pool(2);
   return pool;
 }
