@@ -346,6 +346,7 @@ namespace {
 
 struct Counted {
   std::int64_t answers = 0;
+  std::int64_t turned_away = 0;
   std::int64_t prompt_tokens = 0;
   std::int64_t output_tokens = 0;
 };
@@ -361,12 +362,13 @@ std::vector<LoadSample> samples_of(const Json& stats, std::map<std::string, Coun
     sample.deployment = each.string("name", 256);
     sample.running = static_cast<int>(each.integer("running", 0, 1'000'000));
     sample.waiting = static_cast<int>(each.integer("waiting", 0, 1'000'000));
-    const Counted now{each.integer_or("answers", 0, 0, kMost), each.integer_or("prompt_tokens", 0, 0, kMost),
-                      each.integer_or("generation_tokens", 0, 0, kMost)};
+    const Counted now{each.integer_or("answers", 0, 0, kMost), each.integer_or("turned_away", 0, 0, kMost),
+                      each.integer_or("prompt_tokens", 0, 0, kMost), each.integer_or("generation_tokens", 0, 0, kMost)};
     if (!each.ok()) continue;
     const auto [last, first] = before.try_emplace(sample.deployment, now);
     // A gateway that was restarted counts from nothing.
     sample.arrivals = std::max<std::int64_t>(0, now.answers - last->second.answers);
+    sample.turned_away = std::max<std::int64_t>(0, now.turned_away - last->second.turned_away);
     sample.prompt_tokens = std::max<std::int64_t>(0, now.prompt_tokens - last->second.prompt_tokens);
     sample.output_tokens = std::max<std::int64_t>(0, now.output_tokens - last->second.output_tokens);
     last->second = now;

@@ -43,7 +43,7 @@ struct Decide {
 
   // Nothing when the rules for zero say nothing.
   std::optional<ScaleDecision> at_zero() const {
-    const int asking = demand.running() + demand.waiting();
+    const int asking = demand.running() + demand.waiting() + demand.turned_away();
     if (memory.wanted == 0) {
       if (asking == 0) return stay();
       return move_to(1, std::to_string(asking) + " requests wait and no replica is loaded");
@@ -58,7 +58,7 @@ struct Decide {
                       ? " while others lack memory (a load takes " + format_duration_ms(facts.load_ms) + ")"
                       : ""));
     }
-    if (facts.placed > 0 || asking > 0) {
+    if (facts.placed > 0 || asking > 0 || demand.asked_for(now_ms)) {
       memory.alone_since_ms = -1;
       return std::nullopt;
     }

@@ -96,6 +96,7 @@ struct NodePolicy {
 struct NodeRecord : NodePolicy {
   std::string id;
   std::optional<NodeObserved> observed;
+  std::vector<std::uint64_t> past_lives;  // incarnations of its agent before the present one, newest last
   std::int64_t reported_ms = 0;     // monotonic
   std::optional<NodeDesired> sent;  // newest document made for it in this epoch
   std::map<std::string, Bytes> margins;  // learned, by device id (Device::margin_bytes)

@@ -82,7 +82,9 @@ void Demand::observe(const LoadSample& sample, std::int64_t now_ms) {
   add_to_pieces(concurrency, interval);
   running_ = std::max(0, sample.running);
   waiting_ = std::max(0, sample.waiting);
-  if (running_ == 0 && waiting_ == 0 && concurrency == 0 && sample.arrivals <= 0) return;
+  turned_away_ = static_cast<int>(std::clamp<std::int64_t>(sample.turned_away, 0, 1'000'000));
+  if (turned_away_ > 0) turned_away_ms_ = now_ms;
+  if (running_ == 0 && waiting_ == 0 && turned_away_ == 0 && concurrency == 0 && sample.arrivals <= 0) return;
   const std::int64_t before = active_ms_ < 0 ? first_ms_ : active_ms_;
   if (now_ms - before > real) gaps_.add(now_ms - real - before);
   active_ms_ = now_ms;

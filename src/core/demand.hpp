@@ -12,6 +12,8 @@
 //   slow down.
 // - A planned demand is replaced only by one outside a band of 15 % around it (leaves_band()), so noise moves
 // nothing.
+// - Who asks for a model without a replica waits only if he streams; the others are told when to come back. Such a
+//   one counts as somebody who waits for ask_again_ms: a model for whole requests alone would never be loaded.
 // - Whole numbers only: the same samples give the same figures on every compiler.
 // - A sample longer than sample_max_ms counts as that long, a negative count as 0: a gateway that was away
 // for an hour
@@ -38,6 +40,7 @@ struct LoadSample {
   std::string deployment;
   std::int64_t interval_ms = 0;
   std::int64_t arrivals = 0;
+  std::int64_t turned_away = 0;    // told to come back, because there was no replica
   std::int64_t prompt_tokens = 0;  // of requests that ended in the interval
   std::int64_t output_tokens = 0;
   std::int64_t running_ms = 0;  // integral of the requests on replicas
@@ -54,6 +57,7 @@ struct DemandSettings {
   std::int64_t sample_max_ms = 60'000;
   int base_percent = 90;
   int band_percent = 15;
+  std::int64_t ask_again_ms = 30'000;  // as long as a stream would have waited
 };
 
 // Idle gaps of a deployment, for "how likely is it asked for again soon?": counts by powers of two of a
@@ -83,6 +87,12 @@ class Demand {
   [[nodiscard]] std::int64_t planning_milli() const;
   [[nodiscard]] int running() const { return running_; }
   [[nodiscard]] int waiting() const { return waiting_; }
+  // Somebody waits, or was turned away so short a time ago that he may come back (ask_again_ms).
+  [[nodiscard]] bool asked_for(std::int64_t now_ms) const {
+    return waiting_ > 0 || (turned_away_ms_ >= 0 && now_ms - turned_away_ms_ <= settings_.ask_again_ms);
+  }
+  // Of the newest sample.
+  [[nodiscard]] int turned_away() const { return turned_away_; }
   [[nodiscard]] bool known() const { return first_ms_ >= 0; }
   // How long samples have come; -1 without any.
   [[nodiscard]] std::int64_t known_for_ms(std::int64_t now_ms) const {
@@ -107,7 +117,8 @@ class Demand {
   std::size_t next_ = 0;
   std::int64_t piece_sum_ = 0, piece_ms_ = 0;  // of the piece that is being filled
   std::int64_t first_ms_ = -1, active_ms_ = -1;
-  int running_ = 0, waiting_ = 0;
+  std::int64_t turned_away_ms_ = -1;
+  int running_ = 0, waiting_ = 0, turned_away_ = 0;
   IdleHistogram gaps_;
 };
 

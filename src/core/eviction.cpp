@@ -35,7 +35,7 @@ bool has_room(Place place) {
   return std::ranges::all_of(place, [](const EvictionDevice& device) { return missing_on(device) <= 0; });
 }
 
-// The candidates on devices of the place where room is missing: those least worth, at most kEvictionExactMax.
+// The candidates on devices of the place where room is missing, the least worth first.
 std::vector<const EvictionCandidate*> candidates_on(const EvictionInput& input, Place place) {
   std::vector<const EvictionCandidate*> out;
   for (const EvictionCandidate& candidate : input.candidates) {
@@ -49,8 +49,37 @@ std::vector<const EvictionCandidate*> candidates_on(const EvictionInput& input, 
     const std::int64_t worth_b = worth_of(*b);
     return worth_a != worth_b ? worth_a < worth_b : a->replica < b->replica;
   });
-  if (out.size() > kEvictionExactMax) out.resize(kEvictionExactMax);
   return out;
+}
+
+bool is_enough(const std::vector<const EvictionCandidate*>& gone, Place place) {
+  return std::ranges::all_of(place, [&](const EvictionDevice& device) {
+    Bytes freed = 0;
+    for (const EvictionCandidate* candidate : gone) freed += bytes_on(*candidate, device.id);
+    return freed >= missing_on(device);
+  });
+}
+
+// Of more than can be tried in all sets: as they come, the least worth first, until it is enough; then those that
+// turned out not to be needed stay, the most worth first. Empty: all together are not enough.
+std::vector<const EvictionCandidate*> one_after_another(const std::vector<const EvictionCandidate*>& candidates,
+                                                        Place place, const std::map<std::string, int>& spare) {
+  std::vector<const EvictionCandidate*> gone;
+  std::map<std::string, int> lost;
+  for (const EvictionCandidate* candidate : candidates) {
+    if (is_enough(gone, place)) break;
+    const auto may = spare.find(candidate->deployment);
+    if (may == spare.end() || lost[candidate->deployment] >= may->second) continue;
+    ++lost[candidate->deployment];
+    gone.push_back(candidate);
+  }
+  if (!is_enough(gone, place)) return {};
+  for (std::size_t i = gone.size(); i-- > 0;) {
+    std::vector<const EvictionCandidate*> fewer = gone;
+    fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
+    if (is_enough(fewer, place)) gone = std::move(fewer);
+  }
+  return gone;
 }
 
 // Nothing if a deployment would lose more than it has to spare, or a device of the place had too little room
@@ -79,24 +108,40 @@ std::optional<Set> set_of(std::uint32_t mask, const std::vector<const EvictionCa
   return set;
 }
 
+Eviction eviction_of(const std::vector<const EvictionCandidate*>& gone, Place place) {
+  Eviction out;
+  for (const EvictionDevice& device : place) {
+    out.devices.push_back(device.id);
+    for (const EvictionCandidate* candidate : gone) out.freed_bytes += bytes_on(*candidate, device.id);
+  }
+  for (const EvictionCandidate* candidate : gone) {
+    out.loss += worth_of(*candidate);
+    out.replicas.push_back(candidate->replica);
+  }
+  std::ranges::sort(out.replicas);
+  return out;
+}
+
 // Nothing: it cannot be cleared.
 std::optional<Eviction> clear_place(const EvictionInput& input, Place place) {
-  const auto candidates = candidates_on(input, place);
+  const auto all = candidates_on(input, place);
+  auto candidates = all;
+  if (candidates.size() > kEvictionExactMax) candidates.resize(kEvictionExactMax);
   std::optional<Set> best;
   for (std::uint32_t mask = 1; mask < (1U << candidates.size()); ++mask) {
     const auto set = set_of(mask, candidates, place, input.spare);
     if (set && (!best || *set < *best)) best = set;
   }
-  if (!best) return std::nullopt;
-  Eviction out;
-  for (const EvictionDevice& device : place) out.devices.push_back(device.id);
-  out.freed_bytes = best->freed;
-  out.loss = best->loss;
-  for (std::size_t i = 0; i < candidates.size(); ++i) {
-    if ((best->mask & (1U << i)) != 0) out.replicas.push_back(candidates[i]->replica);
+  std::vector<const EvictionCandidate*> gone;
+  if (best) {
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      if ((best->mask & (1U << i)) != 0) gone.push_back(candidates[i]);
+    }
+  } else if (all.size() > candidates.size()) {
+    gone = one_after_another(all, place, input.spare);
   }
-  std::ranges::sort(out.replicas);
-  return out;
+  if (gone.empty()) return std::nullopt;
+  return eviction_of(gone, place);
 }
 
 // The place that is cleared with the least loss; a hole that is there first.

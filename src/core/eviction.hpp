@@ -2,17 +2,17 @@
 //
 // SPECIFICATION
 //
-// - Candidates only: never busy, never pinned, not loaded a moment ago (young), and never below the floor of
-// their
-//   deployment: its replicas_min, and at least one while it is not idle.
-// - Worth of keeping one = weight * chance that it is asked for again within the horizon (IdleHistogram) *
+// - Candidates only: never busy, never pinned, of no higher priority than who asks, not loaded a moment ago (young),
+//   and never below the floor of their deployment: its replicas_min, and at least one while it is not idle.
+// - Worth of keeping one = weight (its priority) * chance that it is asked for again within the horizon (IdleHistogram) *
 // (what loading
 //   it again would cost, in ms). The loss of a set is the sum; the set with the least loss that frees enough
 //   is taken, then the one with the fewest replicas, then fewer bytes, then by id. That is value per byte
 //   (GreedyDual-Size) where holes can be combined freely, and exact where they cannot. Rationale: the least
 //   recently used one may be what is asked for next and takes longest to load.
 // - Exact over at most kEvictionExactMax candidates per place: the ones least worth; 2^12 sets take a few
-// milliseconds at most.
+// milliseconds at most. Where those do not free enough all are taken in that order until it is enough, less the ones
+// that turn out not to be needed: large models on a card full of small ones are not kept waiting.
 // - A hole that is there already costs nothing: then the answer is an empty set.
 // - A device takes the new replica, or the devices of a split together: each of them needs its part's room.
 // Splits are looked at

@@ -206,14 +206,26 @@ bool strays_changed(const ControllerState& state, const NodeObserved& before, co
                              [](const ReplicaStatus* a, const ReplicaStatus* b) { return *a == *b; });
 }
 
+// False for news of a life of the agent that another one has followed: whatever repeats it, it is over.
+bool begins_or_goes_on(NodeRecord& node, const NodeObserved& document) {
+  constexpr std::size_t kLivesKept = 16;
+  if (!node.observed || node.observed->incarnation == document.incarnation) return true;
+  auto& past = node.past_lives;
+  if (std::ranges::find(past, document.incarnation) != past.end()) return false;
+  past.push_back(node.observed->incarnation);
+  if (past.size() > kLivesKept) past.erase(past.begin());
+  return true;
+}
+
 void on_observed(Work& work, const NodeObserved& document) {
   ControllerState& state = work.state;
   NodeRecord& node = state.nodes[document.node];
   node.id = document.node;
-  // Late news within one life of the agent is dropped; another incarnation is another life.
+  // Late news within one life of the agent is dropped, and all news of a life before.
   if (node.observed && node.observed->incarnation == document.incarnation &&
       document.seq < node.observed->seq)
     return;
+  if (!begins_or_goes_on(node, document)) return;
   const bool joined = !node.observed;
   if (joined || devices_changed(node.observed->devices, document.devices) ||
       strays_changed(state, *node.observed, document)) {

@@ -25,7 +25,7 @@
 //  replicas_min
 //     has as many as core/autoscale.hpp says, down to none and back with the first request. One that must
 //     have a replica (min, or somebody waits) and has no room gets idle ones of others unloaded
-//     (core/eviction.hpp): never one that is busy, pinned, just loaded, or the last of a deployment that is
+//     (core/eviction.hpp): never one that is busy, pinned, of a higher priority, just loaded, or the last of a deployment that is
 //     not idle.
 //
 //  7. Variants (core/reconcile_variants.cpp): the only replica of a deployment that left its slots to us, idle, is loaded

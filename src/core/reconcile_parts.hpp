@@ -21,6 +21,10 @@ struct Work {
 
 // A replica that should go, but may wait for its successor: outdated, or on a node that is being drained.
 [[nodiscard]] bool is_leaving(const ControllerState& state, const Placement& placement);
+// Whether a replica in this state still has its memory.
+[[nodiscard]] bool holds_memory(ReplicaState state);
+// Devices are called NODE/NUMBER, and no node's name holds a slash.
+[[nodiscard]] std::string node_of_device(const std::string& id);
 // As its node last reported it; nullptr: the node or the device is not known.
 [[nodiscard]] const Device* find_device(const ControllerState& state, const std::string& id);
 // What an operator said of the device; the defaults where nothing was said.

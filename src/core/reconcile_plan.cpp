@@ -16,25 +16,6 @@ namespace {
 
 constexpr double kUnknownBandwidth = 100e9;  // an old card's; only ranks places, never decides about fit
 
-bool holds_memory(ReplicaState state) {
-  switch (state) {
-    case ReplicaState::kPending:
-    case ReplicaState::kLoading:
-    case ReplicaState::kReady:
-    case ReplicaState::kDraining:
-      return true;
-    case ReplicaState::kStopped:
-    case ReplicaState::kFailed:
-      return false;
-  }
-  return true;
-}
-
-// Devices are called NODE/NUMBER, and no node's name holds a slash.
-std::string node_of_device(const std::string& id) {
-  return id.substr(0, id.find('/'));
-}
-
 bool is_lost(const ControllerState& state, const std::string& node) {
   return !state.nodes.contains(node) || state.detector.replaceable(node);
 }
@@ -69,6 +50,24 @@ int planned_replicas(int wanted, const Counts& counts) {
 }
 
 }  // namespace
+
+bool holds_memory(ReplicaState state) {
+  switch (state) {
+    case ReplicaState::kPending:
+    case ReplicaState::kLoading:
+    case ReplicaState::kReady:
+    case ReplicaState::kDraining:
+      return true;
+    case ReplicaState::kStopped:
+    case ReplicaState::kFailed:
+      return false;
+  }
+  return true;
+}
+
+std::string node_of_device(const std::string& id) {
+  return id.substr(0, id.find('/'));
+}
 
 NodePlanState plan_state(const ControllerState& state, const NodeRecord& node) {
   if (is_lost(state, node.id)) return NodePlanState::kUnschedulable;

@@ -28,7 +28,8 @@ std::int64_t monotonic_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-ApiError not_ready(const Model& model, std::int64_t now_ms, std::uint64_t random) {
+ApiError not_ready(Model& model, std::int64_t now_ms, std::uint64_t random) {
+  if (model.replicas.empty()) model.turned_away += 1;
   if (model.state == "failed") {
     return overloaded("The model '" + model.name + "' failed to load: " + model.reason, "failed", 60);
   }

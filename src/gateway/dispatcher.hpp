@@ -58,12 +58,14 @@ struct Model {
   RunningMean prompt_tokens{kSeedPromptTokens};
   RunningMean tokens_per_byte{kSeedTokensPerByte, 0.1};
   std::uint64_t answers = 0;  // learned from
+  std::uint64_t turned_away = 0;  // told to come back, because there was no replica
   int running = 0;
 };
 using ModelPtr = std::shared_ptr<Model>;
 
-// What a client is told of a model that has nobody to answer: its state, the reason, and when to come back.
-[[nodiscard]] ApiError not_ready(const Model& model, std::int64_t now_ms, std::uint64_t random);
+// What a client is told of a model that has nobody to answer: its state, the reason, and when to come back. Where there
+// is no replica at all it is counted, for it is loaded for those who come back too, not only for those who wait.
+[[nodiscard]] ApiError not_ready(Model& model, std::int64_t now_ms, std::uint64_t random);
 
 // What a request asks for.
 struct Demand {

@@ -144,6 +144,7 @@ std::string InternalApi::stats() const {
   const std::int64_t now = monotonic_ms();
   for (const auto& [name, model] : state_.dispatcher.models()) {
     Json entry{{"name", name}, {"running", model->running}, {"waiting", model->queue.size()}, {"answers", model->answers},
+               {"turned_away", model->turned_away},
                {"output_tokens_mean", model->output_tokens.value()}};
     if (const auto found = state_.metrics.models.find(name); found != state_.metrics.models.end()) {
       entry["prompt_tokens"] = found->second.prompt_tokens;

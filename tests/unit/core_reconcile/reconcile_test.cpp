@@ -121,6 +121,29 @@ TEST(Reconcile, WhatAnAgentRunsThatNobodyPlacedTakesRoomAndGivesItBack) {
   EXPECT_EQ(world.nodes_of("other"), (std::set<std::string>{"n1"})) << "a plan was made when the room was there";
 }
 
+TEST(Reconcile, NewsOfALifeOfTheAgentThatIsOverChangeNothing) {
+  World world;
+  world.join("n1", {4 * kGiB});
+  world.deploy("chat", 1, kGiB);
+  world.run(2'000);
+  const NodeObserved first = *world.state.nodes.at("n1").observed;
+  NodeObserved second = first;
+  second.incarnation = 2;
+  second.seq = 1;
+  second.replicas.clear();
+  world.take(event::Observed{second});
+  EXPECT_EQ(world.state.nodes.at("n1").observed->incarnation, 2U);
+  NodeObserved replayed = first;
+  replayed.seq = first.seq + 100;
+  world.take(event::Observed{replayed});
+  EXPECT_EQ(world.state.nodes.at("n1").observed->incarnation, 2U);
+  EXPECT_TRUE(world.state.nodes.at("n1").observed->replicas.empty());
+  NodeObserved third = first;
+  third.incarnation = 3;
+  world.take(event::Observed{third});
+  EXPECT_EQ(world.state.nodes.at("n1").observed->incarnation, 3U) << "a new life is always taken";
+}
+
 TEST(Reconcile, MoreReplicasThanNodesAreNotPutTwiceOnOneNode) {
   World world;
   world.join("n1", {24 * kGiB, 24 * kGiB});

@@ -74,6 +74,25 @@ TEST(Eviction, WhatADeploymentMustKeepIsKept) {
   EXPECT_FALSE(choose_evictions(input).has_value());
 }
 
+TEST(Eviction, ACardFullOfSmallOnesIsClearedAsFarAsNeeded) {
+  EvictionInput input;
+  input.devices = {{"n1/0", "n1", 1, 30}};
+  for (int i = 0; i < 20; ++i) {
+    const std::string name = "m" + std::to_string(10 + i);
+    input.candidates.push_back(idle_one(name, "n1/0", i < 2 ? 1 : 2, 100 + 10 * i));
+    input.spare[name] = 1;
+  }
+  const auto chosen = choose_evictions(input);
+  ASSERT_TRUE(chosen.has_value());
+  // m10 and m11 of one byte each, then 14 of two: 30 for 29. One of the two is not needed, the one that is worth more.
+  EXPECT_EQ(chosen->replicas.size(), 15U);
+  EXPECT_EQ(chosen->freed_bytes, 29);
+  EXPECT_EQ(std::ranges::count(chosen->replicas, "m11-1"), 0);
+  EXPECT_EQ(std::ranges::count(chosen->replicas, "m26-1"), 0) << "worth more than what was enough";
+  input.devices = {{"n1/0", "n1", 1, 40}};
+  EXPECT_FALSE(choose_evictions(input).has_value()) << "all of them are 38";
+}
+
 TEST(Eviction, WhatCannotRunOnADeviceClearsItNot) {
   EvictionInput input;
   input.devices = {{"n1/0", "n1", 0, 0}};

@@ -1,53 +1,10 @@
 // The autoscaler and eviction inside the reconcile step.
-#include "../core_reconcile/reconcile_world.hpp"
+#include "story.hpp"
 
 namespace aiv {
 namespace {
 
-struct Story : test::World {
-  std::map<std::string, std::pair<int, int>> counts;  // deployment -> running on one of its replicas, waiting
-  std::size_t busy = 0;                               // which one, in order of their names
-
-  void deploy_elastic(const std::string& name, int min, int max, Bytes weights, bool pinned = false) {
-    add_model(name, weights);
-    Deployment deployment;
-    deployment.name = deployment.model = name;
-    deployment.replicas_min = min;
-    deployment.replicas_max = max;
-    deployment.pinned = pinned;
-    take(event::DeploymentPut{deployment});
-    deliver();
-  }
-  // Seconds in which the gateway counts what `counts` says.
-  void seconds(int count) {
-    for (int i = 0; i < count; ++i) {
-      event::Load load;
-      for (const auto& [name, deployment] : state.deployments) {
-        const auto [running, waiting] = counts[name];
-        LoadSample sample;
-        sample.deployment = name;
-        sample.interval_ms = 1000;
-        sample.running = running;
-        sample.waiting = waiting;
-        sample.running_ms = 1000 * running;
-        sample.waiting_ms = 1000 * waiting;
-        for (const std::string& replica : routed(name)) {
-          sample.replicas.push_back({replica, sample.replicas.size() == busy ? running : 0});
-        }
-        load.samples.push_back(std::move(sample));
-      }
-      take(load);
-      run(1000);
-    }
-  }
-  std::string reason_of(const std::string& kind) const {
-    std::string reason;
-    for (const command::Tell& word : words) {
-      if (word.kind == kind) reason = word.reason;
-    }
-    return reason;
-  }
-};
+using test::Story;
 
 TEST(Scale, AModelWithoutReplicasIsLoadedByTheFirstRequestAndUnloadedAfterHalfAnHourOfSilence) {
   Story story;
@@ -88,6 +45,105 @@ TEST(Scale, AnIdleReplicaMakesRoomForAModelThatIsWaitedFor) {
   EXPECT_NE(story.reason_of("replica.evicted").find("make room for b, which 2 requests wait for"),
             std::string::npos)
       << story.reason_of("replica.evicted");
+}
+
+TEST(Scale, AnIdleReplicaMakesRoomForAModelThatFitsTheEmptyCardWithOneSlotOnly) {
+  Story story;
+  story.join("n1", {5280 * kMiB});
+  story.deploy_elastic("a", 0, 1, 3 * kGiB);
+  story.deploy_elastic("b", 0, 1, 5 * kGiB);
+  story.counts["a"] = {0, 1};
+  story.seconds(3);
+  story.counts["a"] = {0, 0};
+  story.seconds(60);
+  ASSERT_EQ(story.placed("a"), 1);
+  story.counts["b"] = {0, 1};
+  story.seconds(5);
+  EXPECT_EQ(story.placed("a"), 0);
+  ASSERT_EQ(story.routed("b").size(), 1U);
+  EXPECT_EQ(story.state.placements.of_deployment("b").front()->variant, "--ctx 4096 --slots 1");
+}
+
+// Who does not stream is not kept waiting: he is told to come back (and does, every fourth second).
+TEST(Scale, AnIdleReplicaMakesRoomForAModelWhoseClientsAreTurnedAway) {
+  Story story;
+  story.join("n1", {8 * kGiB});
+  story.deploy_elastic("a", 0, 1, 5 * kGiB);
+  story.deploy_elastic("b", 0, 1, 5 * kGiB);
+  story.counts["a"] = {0, 1};
+  story.seconds(3);
+  story.counts["a"] = {0, 0};
+  story.seconds(1);
+  for (int i = 0; i < 10; ++i) {
+    story.turned_away["b"] = 1;
+    story.seconds(1);
+    story.turned_away["b"] = 0;
+    story.seconds(3);
+  }
+  EXPECT_EQ(story.placed("a"), 0);
+  EXPECT_EQ(story.routed("b").size(), 1U);
+  EXPECT_NE(story.reason_of("replica.evicted").find("make room for b, which was asked for and has no replica"),
+            std::string::npos)
+      << story.reason_of("replica.evicted");
+}
+
+TEST(Scale, NobodyMakesRoomForClientsWhoDidNotComeBack) {
+  Story story;
+  story.join("n1", {8 * kGiB});
+  story.deploy_elastic("a", 0, 1, 5 * kGiB);
+  story.deploy_elastic("b", 0, 1, 5 * kGiB);
+  story.counts["a"] = {1, 0};
+  story.seconds(60);
+  story.turned_away["b"] = 1;
+  story.seconds(3);
+  story.turned_away["b"] = 0;
+  story.seconds(40);
+  story.counts["a"] = {0, 0};
+  story.seconds(100);
+  EXPECT_EQ(story.placed("a"), 1);
+  EXPECT_EQ(story.placed("b"), 0);
+  EXPECT_EQ(story.state.status.at("b").state, "idle");
+}
+
+TEST(Scale, OnACardForOneReplicaAtATimeAnIdleOneMakesWay) {
+  Story story;
+  story.join("n1", {8 * kGiB});
+  NodePolicy policy;
+  policy.devices["n1/0"].exclusive = true;
+  story.take(event::NodePut{"n1", policy});
+  story.deploy_elastic("a", 0, 1, 1 * kGiB);
+  story.deploy_elastic("b", 0, 1, 1 * kGiB);
+  story.counts["a"] = {0, 1};
+  story.seconds(3);
+  story.counts["a"] = {0, 0};
+  story.seconds(60);
+  story.counts["b"] = {0, 1};
+  story.seconds(5);
+  EXPECT_EQ(story.placed("a"), 0);
+  EXPECT_EQ(story.routed("b").size(), 1U);
+  EXPECT_NE(story.reason_of("replica.evicted").find("its 1.2 GiB on n1/0 make room for b"), std::string::npos)
+      << story.reason_of("replica.evicted");
+}
+
+TEST(Scale, NobodyOfAHigherPriorityMakesRoomAndOfTwoTheLowerGoes) {
+  for (const int priority : {5, 10, 20}) {
+    Story story;
+    story.join("n1", {8 * kGiB});
+    for (const char* name : {"high", "low"}) story.deploy_elastic(name, 0, 1, 3 * kGiB);
+    story.state.deployments.at("high").priority = 20;
+    story.state.deployments.at("low").priority = 10;
+    story.counts["high"] = story.counts["low"] = {0, 1};
+    story.seconds(5);
+    story.counts["high"] = story.counts["low"] = {0, 0};
+    story.seconds(45);
+    story.deploy_elastic("b", 0, 1, 3 * kGiB);
+    story.state.deployments.at("b").priority = priority;
+    story.counts["b"] = {0, 1};
+    story.seconds(10);
+    EXPECT_EQ(story.placed("high"), 1) << priority;
+    EXPECT_EQ(story.placed("low"), priority == 5 ? 1 : 0) << priority;
+    EXPECT_EQ(story.placed("b"), priority == 5 ? 0 : 1) << priority;
+  }
 }
 
 // A model of about 1000 MiB that fits no card of the node alone, and two idle ones that fill a card each.
