@@ -45,19 +45,27 @@ std::optional<DevRecord> running_dev() {
   return record;
 }
 
-Result<std::string> address_of(const std::string& url) {
-  if (url.starts_with("https://")) {
-    return fail(ErrorCode::kInvalidArgument, "https is not supported by the command line yet; use http on a trusted "
-                                             "network or a local port forward", url);
-  }
-  if (!url.starts_with("http://")) {
-    return fail(ErrorCode::kInvalidArgument, "a server is written http://HOST:PORT", url);
-  }
-  std::string rest = url.substr(7);
+struct Place {
+  std::string address;  // tcp:HOST:PORT
+  std::string host;     // without brackets
+  bool https = false;
+};
+
+Result<Place> place_of(const std::string& url) {
+  Place out{.address = {}, .host = {}, .https = url.starts_with("https://")};
+  const Error unreadable{ErrorCode::kInvalidArgument,
+                         "a server is written http://HOST:PORT or https://HOST:PORT", url};
+  if (!out.https && !url.starts_with("http://")) return std::unexpected(unreadable);
+  std::string rest = url.substr(out.https ? 8 : 7);
   rest = rest.substr(0, rest.find('/'));
-  if (rest.empty()) return fail(ErrorCode::kInvalidArgument, "a server is written http://HOST:PORT", url);
-  const bool has_port = rest.ends_with(']') ? false : rest.find(':') != std::string::npos;
-  return "tcp:" + rest + (has_port ? "" : ":80");
+  if (rest.empty()) return std::unexpected(unreadable);
+  const std::size_t colon = rest.ends_with(']') ? std::string::npos : rest.rfind(':');
+  out.host = rest.substr(0, colon);
+  if (out.host.starts_with('[') && out.host.ends_with(']'))
+    out.host = out.host.substr(1, out.host.size() - 2);
+  if (out.host.empty()) return std::unexpected(unreadable);
+  out.address = "tcp:" + rest + (colon != std::string::npos ? "" : out.https ? ":443" : ":80");
+  return out;
 }
 
 // The server's error document as an Error: {"error":{"message","code","try"}} or OpenAI's form.
@@ -95,8 +103,9 @@ net::RequestHead head_of(const std::string& method, const std::string& path, con
   return head;
 }
 
-net::Task<> fetch(std::string address, net::RequestHead head, std::string body, Result<Answer>* out) {
-  const auto client = net::make_http1_client(address, false, kConnectTime);
+net::Task<> fetch(std::string address, net::TlsContextPtr tls, net::RequestHead head, std::string body,
+                  Result<Answer>* out) {
+  const auto client = net::make_http1_client(address, false, kConnectTime, tls);
   const auto deadline = net::Clock::now() + kAnswerTime;
   auto exchange = co_await client->open(std::move(head), std::move(body));
   if (!exchange) {
@@ -146,9 +155,9 @@ class EventReader {
   std::string pending_;
 };
 
-net::Task<> stream_events(std::string address, net::RequestHead head, std::string body,
-                          std::function<bool(const std::string&)> on_event, Result<>* out) {
-  const auto client = net::make_http1_client(address, false, kConnectTime);
+net::Task<> stream_events(std::string address, net::TlsContextPtr tls, net::RequestHead head,
+                          std::string body, std::function<bool(const std::string&)> on_event, Result<>* out) {
+  const auto client = net::make_http1_client(address, false, kConnectTime, tls);
   auto exchange = co_await client->open(std::move(head), std::move(body));
   if (!exchange) {
     *out = std::unexpected(exchange.error());
@@ -191,9 +200,15 @@ std::string dev_record_path() {
 }
 
 void add_server_options(CLI::App& verb, ServerOptions& options) {
-  verb.add_option("--server", options.server, "Server, http://HOST:PORT (default: AIV_SERVER, config, a running aiv dev)")
+  verb.add_option(
+          "--server", options.server,
+          "Server, http://HOST:PORT or https://HOST:PORT (default: AIV_SERVER, config, a running aiv dev)")
       ->type_name("URL");
   verb.add_option("--key-file", options.key_file, "File that holds the API key (default: AIV_KEY, config)")
+      ->type_name("FILE");
+  verb.add_option("--ca", options.ca_file,
+                  "Authority (PEM) that signed the certificate of an https server (default: AIV_CA, config, "
+                  "the system's)")
       ->type_name("FILE");
   verb.add_flag("--json", options.json, "Print JSON: sizes in bytes, times RFC 3339");
 }
@@ -207,6 +222,7 @@ Result<ApiClient> ApiClient::connect(const ServerOptions& options) {
     JsonReader reader(*json, "");
     reader.string_or("server", "");
     reader.string_or("key_file", "");
+    reader.string_or("ca", "");
     reader.refuse_unknown();
     if (!reader.ok()) return fail(ErrorCode::kInvalidArgument, reader.error().message(), config_path());
     config = *json;
@@ -217,9 +233,16 @@ Result<ApiClient> ApiClient::connect(const ServerOptions& options) {
   if (out.url_.empty()) out.url_ = config.value("server", "");
   if (out.url_.empty() && dev) out.url_ = dev->url;
   if (out.url_.empty()) out.url_ = "http://127.0.0.1:8080";
-  const auto address = address_of(out.url_);
-  if (!address) return std::unexpected(address.error());
-  out.address_ = *address;
+  const auto place = place_of(out.url_);
+  if (!place) return std::unexpected(place.error());
+  out.address_ = place->address;
+  if (place->https) {
+    std::string authority = options.ca_file.empty() ? environment("AIV_CA") : options.ca_file;
+    if (authority.empty()) authority = config.value("ca", "");
+    auto tls = net::TlsContext::make_https(place->host, authority);
+    if (!tls) return std::unexpected(tls.error());
+    out.tls_ = std::move(*tls);
+  }
 
   std::string key_file = options.key_file;
   if (key_file.empty() && environment("AIV_KEY").empty()) {
@@ -244,7 +267,8 @@ Result<Answer> ApiClient::exchange(const std::string& method, const std::string&
   boost::asio::io_context context(1);
   Result<Answer> out = fail(ErrorCode::kInternal, "no answer");
   net::spawn(context.get_executor(),
-             fetch(address_, head_of(method, path, key_, !body.is_null()), body.is_null() ? "" : dump_json(body), &out),
+             fetch(address_, tls_, head_of(method, path, key_, !body.is_null()),
+                   body.is_null() ? "" : dump_json(body), &out),
              "api");
   context.run();
   if (!out && out.error().code == ErrorCode::kUnavailable) {
@@ -268,7 +292,7 @@ Result<> ApiClient::stream(const std::string& method, const std::string& path, c
   boost::asio::io_context context(1);
   Result<> out;
   net::spawn(context.get_executor(),
-             stream_events(address_, head_of(method, path, key_, !body.is_null()),
+             stream_events(address_, tls_, head_of(method, path, key_, !body.is_null()),
                            body.is_null() ? "" : dump_json(body), std::move(on_event), &out),
              "api");
   context.run();

@@ -7,6 +7,7 @@
 
 #include "base/exit_code.hpp"
 #include "base/json.hpp"
+#include "net/stream.hpp"
 
 namespace aiv::cli {
 
@@ -18,6 +19,7 @@ struct ServerOptions {
   std::string server;    // --server URL
   std::string key_file;  // --key-file
   bool json = false;     // --json
+  std::string ca_file;   // --ca
 };
 void add_server_options(CLI::App& verb, ServerOptions& options);
 
@@ -29,6 +31,7 @@ struct Answer {
 class ApiClient {
  public:
   // --server > AIV_SERVER > the user's config > a running `aiv dev` > http://127.0.0.1:8080.
+  // Authority of an https server: --ca > AIV_CA > config > the system's.
   // Key: --key-file > AIV_KEY > config > the running `aiv dev`'s own (only for its address).
   static Result<ApiClient> connect(const ServerOptions& options);
 
@@ -47,6 +50,7 @@ class ApiClient {
  private:
   std::string url_;
   std::string address_;  // tcp:HOST:PORT
+  net::TlsContextPtr tls_;  // of https
   std::string key_;
 };
 

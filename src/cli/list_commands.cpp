@@ -168,7 +168,7 @@ int run_events(const ServerOptions& options, bool follow) {
 }  // namespace
 
 int run_drop(const std::string& node, const std::string& server, const std::string& key_file, bool json) {
-  const auto api = ApiClient::connect({server, key_file, json});
+  const auto api = ApiClient::connect({.server = server, .key_file = key_file, .json = json});
   if (!api) return report(api.error());
   const auto answer = api->call("POST", "/aiv/v1/plans", Json{{"drop", node}});
   if (!answer) return report(answer.error(), "aiv node ls");

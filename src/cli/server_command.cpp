@@ -35,6 +35,8 @@ struct ServerSettings {
   std::string listen = "127.0.0.1:8080";
   std::string link_listen = "127.0.0.1:0";
   bool no_auth = false;
+  bool tls = false;                    // with a certificate of the cluster's own authority
+  std::vector<std::string> tls_names;  // that it is for, besides the usual ones
   std::string tls_cert;
   std::string tls_key;
   std::vector<std::string> cors_origins;
@@ -46,6 +48,19 @@ struct ServerSettings {
 
 bool is_loopback(const std::string& listen) {
   return listen.starts_with("127.") || listen.starts_with("localhost:") || listen.starts_with("[::1]:");
+}
+
+bool is_any_address(const std::string& host) {
+  return host == "0.0.0.0" || host == "[::]";
+}
+
+std::string without_brackets(const std::string& host) {
+  return host.starts_with('[') && host.ends_with(']') ? host.substr(1, host.size() - 2) : host;
+}
+
+std::string this_machine() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
 }
 
 struct Ports {
@@ -74,6 +89,8 @@ class Parent {
       return report(room.error(), "free at least 16 MiB on the disk of " + settings_.data + " and start again");
     }
     const auto prepared = prepare();
+    if (!prepared && prepared.error().code == ErrorCode::kInvalidArgument)
+      return report_usage(prepared.error());
     if (!prepared) return report(prepared.error());
     const auto executor = context_.get_executor();
     net::watch_signals(context_, [this](int) { on_signal(); });
@@ -103,6 +120,19 @@ class Parent {
     const auto own = net::ensure_certificate(settings_.data + "/ca", "server/srv-1", settings_.data + "/ca", "server",
                                              kServerCertificateDays);
     if (!own) return std::unexpected(own.error());
+    return settings_.tls ? make_web_certificate() : Result<>{};
+  }
+
+  Result<> make_web_certificate() {
+    std::vector<std::string> hosts{"localhost", "127.0.0.1", "::1", this_machine()};
+    const std::string listens = settings_.listen.substr(0, settings_.listen.rfind(':'));
+    if (!is_any_address(listens)) hosts.push_back(without_brackets(listens));
+    hosts.insert(hosts.end(), settings_.tls_names.begin(), settings_.tls_names.end());
+    const auto made = net::ensure_web_certificate(settings_.data + "/ca", hosts, settings_.data + "/ca",
+                                                  "https", kServerCertificateDays);
+    if (!made) return std::unexpected(made.error());
+    settings_.tls_cert = made->cert;
+    settings_.tls_key = made->key;
     return {};
   }
 
@@ -126,9 +156,7 @@ class Parent {
   [[nodiscard]] std::string link_host() const {
     if (!settings_.link_host.empty()) return settings_.link_host;
     const std::string host = settings_.link_listen.substr(0, settings_.link_listen.rfind(':'));
-    if (host != "0.0.0.0" && host != "[::]") return host;
-    char name[256] = {};
-    return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+    return is_any_address(host) ? this_machine() : host;
   }
 
   // Ready: both ports are open, and the gateway knows the key in admin.key, so that what a caller does first is not refused.
@@ -231,6 +259,11 @@ int run_server(ServerSettings settings) {
   }
   if (settings.tls_cert.empty() != settings.tls_key.empty())
     return report_usage({ErrorCode::kInvalidArgument, "--tls-cert and --tls-key go together"});
+  if (settings.tls && !settings.tls_cert.empty())
+    return report_usage(
+        {ErrorCode::kInvalidArgument, "--tls makes its own certificate; with --tls-cert leave it out"});
+  if (!settings.tls_names.empty() && !settings.tls)
+    return report_usage({ErrorCode::kInvalidArgument, "--tls-name goes with --tls"});
   if (const auto cors = gateway::Cors::make(settings.cors_origins, !settings.no_auth); !cors)
     return report_usage(cors.error());
   std::error_code ignored;
@@ -323,6 +356,12 @@ void add_server_command(CLI::App& app, int& exit_code) {
         ->check(CLI::Range(1, 1'000'000))
         ->capture_default_str();
   }
+  verb->add_flag("--tls", settings->tls,
+                 "https with a certificate of the cluster's own authority (DIR/ca/ca.pem)");
+  verb->add_option(
+          "--tls-name", settings->tls_names,
+          "A name or address that this certificate is for besides this machine's name; may be repeated")
+      ->take_all();
   for (CLI::App* each : {verb, controller}) {
     each->add_option("--replace-after-ms", settings->replace_after_ms,
                      "Silence after which a node's replicas are placed elsewhere")

@@ -1,6 +1,8 @@
 #include "net/pki.hpp"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -8,12 +10,14 @@
 #include <openssl/x509v3.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <ctime>
 #include <filesystem>
 #include <memory>
 
 #include "base/file.hpp"
+#include "base/units.hpp"
 #include "net/pki_openssl.hpp"
 
 namespace aiv::net {
@@ -93,20 +97,54 @@ Certificate new_certificate(EVP_PKEY* key, const std::string& organisation, cons
   return out;
 }
 
-// For `key`, in the name of `identity`, signed by the authority.
+struct Wanted {
+  std::string name;       // of the subject
+  std::string alt_names;  // as X509V3_EXT_conf reads them
+  std::string usage;
+  long seconds = 0;
+};
+
+// "node/n1": of one of our own processes, both ends of a link.
+Wanted of_identity(const std::string& cluster, const std::string& identity, long seconds) {
+  return {identity, fmt::format("URI:aiv://{}/{},DNS:localhost,IP:127.0.0.1", cluster, identity),
+          "clientAuth,serverAuth", seconds};
+}
+
+// For `key`, signed by the authority.
 Result<Certificate> signed_certificate(const Certificate& authority, const Key& authority_key, EVP_PKEY* key,
-                                       const std::string& cluster, const std::string& identity, long seconds) {
-  Certificate certificate = new_certificate(key, cluster, identity, seconds);
+                                       const std::string& cluster, const Wanted& wanted) {
+  Certificate certificate = new_certificate(key, cluster, wanted.name, wanted.seconds);
   X509_set_issuer_name(certificate.get(), X509_get_subject_name(authority.get()));
   const bool extended =
       add_extension(certificate.get(), authority.get(), NID_basic_constraints, "critical,CA:FALSE") &&
-      add_extension(certificate.get(), authority.get(), NID_ext_key_usage, "clientAuth,serverAuth") &&
-      add_extension(certificate.get(), authority.get(), NID_subject_alt_name,
-                    fmt::format("URI:aiv://{}/{},DNS:localhost,IP:127.0.0.1", cluster, identity));
+      add_extension(certificate.get(), authority.get(), NID_ext_key_usage, wanted.usage) &&
+      add_extension(certificate.get(), authority.get(), NID_subject_alt_name, wanted.alt_names);
   if (!extended || X509_sign(certificate.get(), authority_key.get(), EVP_sha256()) == 0) {
-    return fail(ErrorCode::kInternal, "the certificate could not be signed", identity);
+    return fail(ErrorCode::kInternal, "the certificate could not be signed", wanted.name);
   }
   return certificate;
+}
+
+bool is_address(const std::string& host) {
+  std::array<unsigned char, sizeof(in6_addr)> bytes{};
+  return ::inet_pton(AF_INET, host.c_str(), bytes.data()) == 1 ||
+         ::inet_pton(AF_INET6, host.c_str(), bytes.data()) == 1;
+}
+
+// Nothing that would mean something else in the list of names that OpenSSL is given.
+bool is_host_name(const std::string& host) {
+  return !host.empty() && host.size() <= 253 && std::ranges::all_of(host, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+  });
+}
+
+bool is_for_all(const std::string& certificate_path, const std::vector<std::string>& hosts) {
+  const auto certificate = read_certificate_pem(certificate_path);
+  return certificate && std::ranges::all_of(hosts, [&](const std::string& host) {
+           return is_address(host)
+                      ? X509_check_ip_asc(certificate->get(), host.c_str(), 0) == 1
+                      : X509_check_host(certificate->get(), host.data(), host.size(), 0, nullptr) == 1;
+         });
 }
 
 std::int64_t seconds_of(const ASN1_TIME* time) {
@@ -221,8 +259,8 @@ Result<Issued> sign_request(const std::string& authority_directory, const std::s
   if (!authority_key) return std::unexpected(authority_key.error());
   const auto cluster = authority_cluster(authority_directory);
   if (!cluster) return std::unexpected(cluster.error());
-  const auto certificate =
-      signed_certificate(*authority, *authority_key, key, *cluster, identity, static_cast<long>(seconds));
+  const auto certificate = signed_certificate(*authority, *authority_key, key, *cluster,
+                                              of_identity(*cluster, identity, static_cast<long>(seconds)));
   if (!certificate) return std::unexpected(certificate.error());
   return Issued{pem_of(certificate->get()), pem_of(authority->get()), authority_pin_of(certificate->get()),
                 seconds_of(X509_get0_notAfter(certificate->get()))};
@@ -340,26 +378,63 @@ Result<std::string> authority_cluster(const std::string& directory) {
   return name;
 }
 
-Result<CertificateFiles> ensure_certificate(const std::string& authority_directory, const std::string& identity,
-                                            const std::string& out_directory, const std::string& name, int days) {
-  const CertificateFiles files{authority_directory + "/ca.pem", out_directory + "/" + name + ".pem",
-                               out_directory + "/" + name + ".key"};
-  const auto authority = read_certificate_pem(files.ca);
-  if (!authority) return std::unexpected(authority.error());
-  if (still_valid(files.cert, files.key, authority->get())) return files;
+namespace {
+
+// A fresh key with its certificate in `files`.
+Result<CertificateFiles> make_certificate(const CertificateFiles& files,
+                                          const std::string& authority_directory, const std::string& base,
+                                          const Certificate& authority, const std::string& cluster,
+                                          const Wanted& wanted) {
   const auto authority_key = read_key(authority_directory + "/ca.key");
   if (!authority_key) return std::unexpected(authority_key.error());
-  const auto cluster = authority_cluster(authority_directory);
-  if (!cluster) return std::unexpected(cluster.error());
-  const Result<> made = make_directories(out_directory, 0700);
+  const Result<> made = make_directories(std::filesystem::path(base).parent_path().string(), 0700);
   if (!made) return std::unexpected(made.error());
   const Key key(EVP_EC_gen("P-256"), &EVP_PKEY_free);
   AIV_ASSERT(key != nullptr);
-  const auto certificate = signed_certificate(*authority, *authority_key, key.get(), *cluster, identity, days * kDay);
+  const auto certificate = signed_certificate(authority, *authority_key, key.get(), cluster, wanted);
   if (!certificate) return std::unexpected(certificate.error());
-  const Result<> written = write_pair(out_directory + "/" + name, certificate->get(), key.get());
+  const Result<> written = write_pair(base, certificate->get(), key.get());
   if (!written) return std::unexpected(written.error());
   return files;
+}
+
+}  // namespace
+
+Result<CertificateFiles> ensure_certificate(const std::string& authority_directory,
+                                            const std::string& identity, const std::string& out_directory,
+                                            const std::string& name, int days) {
+  const std::string base = out_directory + "/" + name;
+  const CertificateFiles files{authority_directory + "/ca.pem", base + ".pem", base + ".key"};
+  const auto authority = read_certificate_pem(files.ca);
+  if (!authority) return std::unexpected(authority.error());
+  if (still_valid(files.cert, files.key, authority->get())) return files;
+  const auto cluster = authority_cluster(authority_directory);
+  if (!cluster) return std::unexpected(cluster.error());
+  return make_certificate(files, authority_directory, base, *authority, *cluster,
+                          of_identity(*cluster, identity, days * kDay));
+}
+
+Result<CertificateFiles> ensure_web_certificate(const std::string& authority_directory,
+                                                const std::vector<std::string>& hosts,
+                                                const std::string& out_directory, const std::string& name,
+                                                int days) {
+  const std::string base = out_directory + "/" + name;
+  const CertificateFiles files{authority_directory + "/ca.pem", base + ".pem", base + ".key"};
+  std::string names;
+  for (const std::string& host : hosts) {
+    if (!is_address(host) && !is_host_name(host)) {
+      return fail(ErrorCode::kInvalidArgument, "is neither a host name nor an address", printable(host, 80));
+    }
+    names += (names.empty() ? "" : ",") + std::string(is_address(host) ? "IP:" : "DNS:") + host;
+  }
+  if (names.empty()) return fail(ErrorCode::kInvalidArgument, "a certificate for https needs a host name");
+  const auto authority = read_certificate_pem(files.ca);
+  if (!authority) return std::unexpected(authority.error());
+  if (still_valid(files.cert, files.key, authority->get()) && is_for_all(files.cert, hosts)) return files;
+  const auto cluster = authority_cluster(authority_directory);
+  if (!cluster) return std::unexpected(cluster.error());
+  return make_certificate(files, authority_directory, base, *authority, *cluster,
+                          {"https", names, "serverAuth", days * kDay});
 }
 
 std::string identity_of(const std::string& uri, const std::string& role) {

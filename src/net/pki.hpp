@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/result.hpp"
 
@@ -24,6 +25,14 @@ Result<std::string> authority_cluster(const std::string& directory);
 // there and valid for two more days.
 Result<CertificateFiles> ensure_certificate(const std::string& authority_directory, const std::string& identity,
                                             const std::string& out_directory, const std::string& name, int days);
+
+// The same for https: for the names and addresses that clients call this machine by, serverAuth only. A pair
+// that is there is kept while it is valid for two more days and for all of `hosts`. kInvalidArgument: one is
+// neither a host name nor an address.
+Result<CertificateFiles> ensure_web_certificate(const std::string& authority_directory,
+                                                const std::vector<std::string>& hosts,
+                                                const std::string& out_directory, const std::string& name,
+                                                int days);
 
 // ---- joining: the key is made where it is used and never leaves it ----------------------------------------
 

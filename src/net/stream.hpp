@@ -43,12 +43,17 @@ class TlsContext {
   // A client that knows nothing of the peer but the pin of its authority (net/pki.hpp): the handshake fails before a byte
   // is sent unless the peer's certificate is signed by a key of that pin.
   static Result<std::shared_ptr<TlsContext>> make_pinned(std::string authority_pin, std::string alpn);
+  // A client of https: the peer's certificate must be signed by `ca_file` (empty: by one of the system's
+  // authorities) and be for `host`, a name or an address. TLS 1.2 will do.
+  static Result<std::shared_ptr<TlsContext>> make_https(std::string host, const std::string& ca_file);
   // Of a server: also lets clients without a certificate in, for the protocol `alpn` alone, and sends the authority's
   // certificate along, which such a client compares with its pin.
   Result<> accept_without_certificate(std::string alpn, const std::string& ca_file);
   ~TlsContext();
   SSL_CTX* native() const { return context_; }
   [[nodiscard]] const std::string& pin() const { return pin_; }
+  // Whom the peer's certificate must be for; empty: not asked.
+  [[nodiscard]] const std::string& host() const { return host_; }
 
  private:
   static int choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* length, const unsigned char* offered,
@@ -57,6 +62,7 @@ class TlsContext {
   std::vector<std::string> alpn_;
   std::string anonymous_alpn_;
   std::string pin_;
+  std::string host_;
 };
 using TlsContextPtr = std::shared_ptr<TlsContext>;
 

@@ -50,6 +50,14 @@ std::string tls_reason() {
   return reason != nullptr ? reason : "unknown reason";
 }
 
+// With what is wrong with the peer's certificate, if that was it.
+std::string handshake_reason(SSL* ssl) {
+  std::string reason = tls_reason();
+  const long verified = SSL_get_verify_result(ssl);
+  if (verified != X509_V_OK) reason += std::string(" (") + X509_verify_cert_error_string(verified) + ")";
+  return reason;
+}
+
 class TlsStream final : public ByteStream {
  public:
   TlsStream(SocketOf<Tcp> socket, TlsContextPtr context, std::string peer, bool as_server)
@@ -63,6 +71,7 @@ class TlsStream final : public ByteStream {
       SSL_set_accept_state(ssl_);
     } else {
       SSL_set_connect_state(ssl_);
+      expect_host();
     }
   }
   ~TlsStream() override {
@@ -75,7 +84,7 @@ class TlsStream final : public ByteStream {
       ERR_clear_error();
       const int done = SSL_do_handshake(ssl_);
       const int error = SSL_get_error(ssl_, done);
-      const std::string reason = done == 1 || error == SSL_ERROR_WANT_READ ? "" : tls_reason();
+      const std::string reason = done == 1 || error == SSL_ERROR_WANT_READ ? "" : handshake_reason(ssl_);
       // Also after a failure: the peer is told why.
       const Result<> sent = co_await flush();
       if (!reason.empty()) co_return fail(ErrorCode::kUnauthorized, "TLS handshake failed: " + reason, peer_);
@@ -131,6 +140,14 @@ class TlsStream final : public ByteStream {
   [[nodiscard]] std::int64_t peer_issued_at_s() const override { return issued_at_s(ssl_); }
 
  private:
+  void expect_host() {
+    const std::string& host = context_->host();
+    if (host.empty()) return;
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_), host.c_str()) == 1) return;
+    SSL_set_tlsext_host_name(ssl_, host.c_str());
+    AIV_ASSERT(SSL_set1_host(ssl_, host.c_str()) == 1);
+  }
+
   // One record, into the thread's buffer and from there to `out`.
   int decrypt(std::string& out) {
     ERR_clear_error();
@@ -307,6 +324,18 @@ Result<std::shared_ptr<TlsContext>> TlsContext::make_pinned(std::string authorit
   (*made)->pin_ = std::move(authority_pin);
   SSL_CTX_set_min_proto_version((*made)->context_, TLS1_3_VERSION);
   SSL_CTX_set_cert_verify_callback((*made)->context_, verify_against_pin, made->get());
+  return made;
+}
+
+Result<std::shared_ptr<TlsContext>> TlsContext::make_https(std::string host, const std::string& ca_file) {
+  auto made = make(false, "", "", ca_file, true, "http/1.1");
+  if (!made) return made;
+  SSL_CTX* context = (*made)->context_;
+  SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+  if (ca_file.empty() && SSL_CTX_set_default_verify_paths(context) != 1) {
+    return fail(ErrorCode::kIo, "the system's certificate authorities cannot be read");
+  }
+  (*made)->host_ = std::move(host);
   return made;
 }
 

@@ -43,7 +43,7 @@ export class Site {
       '`aiv server` prints its ready line',
       () => {
         if (this.server.status) throw new Error(`it ended: ${JSON.stringify(this.server.status)}`);
-        return /^link (\d+)\nready (http:\/\/(\S+))$/m.exec(this.server.stdout);
+        return /^link (\d+)\nready (https?:\/\/(\S+))$/m.exec(this.server.stdout);
       },
       { timeoutMs: 30_000 },
     );
