@@ -7,6 +7,7 @@ import path from 'node:path';
 import tls from 'node:tls';
 import { after, before, describe, it } from 'node:test';
 import { makeIdentities } from '../../../bench/faults/agents.mjs';
+import { processesOf } from '../lib/processes.mjs';
 import { Site } from '../lib/site.mjs';
 import { waitFor } from '../lib/wait.mjs';
 
@@ -55,10 +56,11 @@ describe('hostile agents', { concurrency: false }, () => {
           stream.on('error', () => {});
           if (headers[':path'] === '/node/v1/hello') {
             stream.respond({ ':status': 200 });
-            stream.end(JSON.stringify(hello));
+            if (typeof hello === 'function') hello(stream);
+            else stream.end(JSON.stringify(hello));
           } else if (headers[':path'] === '/node/v1/observe') {
             stream.respond({ ':status': 200 });
-            say((document) => stream.write(typeof document === 'string' ? document : `${JSON.stringify({ type: 'observed', document })}\n`));
+            say((document) => stream.write(typeof document === 'string' ? document : `${JSON.stringify({ type: 'observed', document })}\n`), stream);
           } else {
             stream.respond({ ':status': 200 });
             stream.end('{}');
@@ -99,6 +101,7 @@ describe('hostile agents', { concurrency: false }, () => {
       [observed({ devices: [device, device] }), /devices\[1\]\.id: appears twice/],
       [observed({ devices: Array.from({ length: 65 }, (_, i) => ({ ...device, id: `sim-001/${i}` })) }), /devices: has more than 64 entries/],
       [observed({ devices: [{ ...device, kind: 'quantum' }] }), /devices\[0\]\.kind: has an unknown value/],
+      [observed({ replicas: [{ id: 'r', deployment: 'd', state: 'dreaming' }] }), /replicas\[0\]\.state: has an unknown value/],
     ];
     let tell;
     const socket = await agent({ say: (write) => (tell = write) });
@@ -115,21 +118,52 @@ describe('hostile agents', { concurrency: false }, () => {
     tell('{"type":"heartbeat","seq":1,"lag_ms":0,"observed_seq":7}\n');
     await waitFor('its heartbeat is heard', async () => (await site.api('nodes/sim-001')).state === 'ready', WAIT);
     assert.equal((await site.api('nodes/sim-001')).devices.length, 1);
+    // So is all that is said of a life of the agent before this one, however new its number looks.
+    tell(observed({ incarnation: '00000000000000bb', seq: 1 }));
+    await waitFor('the new life is taken', async () => (await site.api('nodes/sim-001')).incarnation === String(0xbb), WAIT);
+    tell(observed({ seq: 99, devices: [] }));
+    tell(observed({ incarnation: '00000000000000bb', seq: 2, agent_version: 'after' }));
+    await waitFor('what came after the replay is taken', async () => (await site.api('nodes/sim-001')).agent_version === 'after', WAIT);
+    const now = await site.api('nodes/sim-001');
+    assert.equal(now.incarnation, String(0xbb));
+    assert.equal(now.devices.length, 1, 'the replay changed nothing');
     socket.destroy();
   });
 
-  test('a line without an end, a frame without measure and plain noise end that link alone', async () => {
-    const endless = await agent({ say: (write) => {
-      const piece = 'x'.repeat(256 * 1024);
+  // Writes up to a GiB as fast as it is taken. Resolves with the bytes that were sent when the other end had enough.
+  const pour = (stream) =>
+    new Promise((resolve) => {
+      const piece = Buffer.alloc(256 * 1024, 'x');
       let sent = 0;
+      stream.once('close', () => resolve(sent));
       const more = () => {
-        if ((sent += piece.length) < 12 * 2 ** 20 && write(piece)) setImmediate(more);
-        else if (sent < 12 * 2 ** 20) setTimeout(more, 10);
+        while (!stream.destroyed && sent < GIB) {
+          sent += piece.length;
+          if (!stream.write(piece)) return stream.once('drain', more);
+        }
+        if (!stream.destroyed) stream.end();
       };
       more();
-    } });
-    await waitFor('the line is refused', () => /line_too_long/.test(logs()), WAIT);
-    endless.destroy();
+    });
+  // The most memory that any process of the server has had so far, in bytes.
+  const peak = () =>
+    Math.max(...processesOf(site.data).filter(({ pid }) => fs.existsSync(`/proc/${pid}/status`)).map(({ pid }) => 1024 * Number(/VmHWM:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0)));
+
+  test('a greeting and a line of a GiB are cut off early, in bounded memory; a frame without measure and noise end that link', async () => {
+    const before = peak();
+    assert.ok(before > 2 ** 20, 'its processes were found');
+    const cut = async (what, options) => {
+      let ended;
+      const socket = await agent(options((stream) => (ended ??= pour(stream))));
+      const sent = await waitFor(`${what} is cut off`, () => ended?.then((bytes) => ({ bytes })), { timeoutMs: 90_000 });
+      assert.ok(sent.bytes < 64 * 2 ** 20, `${what}: ${sent.bytes} bytes were taken`);
+      socket.destroy();
+      await socket.gone;
+    };
+    await cut('the line', (poured) => ({ say: (_, stream) => poured(stream) }));
+    assert.match(logs(), /line_too_long/);
+    await cut('the greeting', (poured) => ({ hello: poured }));
+    assert.ok(peak() < before + 64 * 2 ** 20, `${before} bytes before, ${peak()} at the most`);
     const preface = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]); // SETTINGS, empty
     const huge = Buffer.from([0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]); // DATA of 16 MiB on stream 1
     const oversized = await agent({ raw: (socket) => socket.write(Buffer.concat([preface, huge, Buffer.alloc(1 << 16)])) });
