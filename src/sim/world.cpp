@@ -208,7 +208,7 @@ void World::count_load(int turn) {
       auto samples = gateway_.take_samples(kCountMs * kCountsPerReport);
       if (plant_ == Plant::kEvictBusy) {
         for (LoadSample& sample : samples)
-          sample = {sample.deployment, sample.interval_ms, 0, 0, 0, 0, 0, 0, sample.waiting, {}};
+          sample = {.deployment = sample.deployment, .interval_ms = sample.interval_ms, .waiting = sample.waiting};
       }
       const event::Load load{std::move(samples)};
       for (const auto& controller : controllers_) controller->load(load);
