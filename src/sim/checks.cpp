@@ -49,8 +49,9 @@ void Checks::write_accepted(std::int64_t epoch, std::int64_t now_ms) {
 
 void Checks::heard(std::int64_t epoch, const NodeObserved& document) {
   Told& told = told_[{epoch, document.node}];
-  if (document.incarnation < told.incarnation) return;  // they count up here; of a life that is over
+  if (told.past_lives.contains(document.incarnation)) return;
   if (told.incarnation == document.incarnation && document.seq < told.seq) return;
+  if (told.incarnation != document.incarnation) told.past_lives.insert(told.incarnation);
   told.incarnation = document.incarnation;
   told.seq = document.seq;
   told.ready.clear();

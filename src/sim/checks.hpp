@@ -50,6 +50,7 @@ class Checks {
  private:
   struct Told {
     std::uint64_t incarnation = 0;
+    std::set<std::uint64_t> past_lives;
     std::int64_t seq = -1;
     std::set<std::string> ready;
   };
