@@ -189,10 +189,11 @@ void World::request_for(const std::string& name) {
 
 // A Poisson process for each rate; another phase of the same model begins another generation of it.
 void World::next_request(int model, std::uint64_t generation) {
-  if (now() >= scenario_.duration_ms + scenario_.settle_ms - 60'000) return;
   Rate& rate = rates_[model];
   if (rate.generation != generation || rate.rps <= 0) return;
   const auto wait = static_cast<std::int64_t>(random_.exponential(1000.0 / (rate.rps * noise_now(rate))));
+  // What is loaded for the last one is ready before the run ends.
+  if (now() + wait >= scenario_.duration_ms + scenario_.settle_ms - 60'000) return;
   queue_.after(wait, [this, model, generation] {
     if (rates_[model].generation != generation) return;
     request_for(draw_model(model));
