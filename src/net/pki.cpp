@@ -380,18 +380,26 @@ Result<std::string> authority_cluster(const std::string& directory) {
 
 namespace {
 
-// A fresh key with its certificate in `files`.
-Result<CertificateFiles> make_certificate(const CertificateFiles& files,
-                                          const std::string& authority_directory, const std::string& base,
-                                          const Certificate& authority, const std::string& cluster,
-                                          const Wanted& wanted) {
+// The pair OUT/NAME: kept while it is valid for two more days and for all of `hosts`, else made anew as
+// `wanted(cluster)` says.
+template <class WantedOf>
+Result<CertificateFiles> ensure_pair(const std::string& authority_directory, const std::string& out_directory,
+                                     const std::string& name, const std::vector<std::string>& hosts,
+                                     WantedOf&& wanted) {
+  const std::string base = out_directory + "/" + name;
+  const CertificateFiles files{authority_directory + "/ca.pem", base + ".pem", base + ".key"};
+  const auto authority = read_certificate_pem(files.ca);
+  if (!authority) return std::unexpected(authority.error());
+  if (still_valid(files.cert, files.key, authority->get()) && is_for_all(files.cert, hosts)) return files;
   const auto authority_key = read_key(authority_directory + "/ca.key");
   if (!authority_key) return std::unexpected(authority_key.error());
-  const Result<> made = make_directories(std::filesystem::path(base).parent_path().string(), 0700);
+  const auto cluster = authority_cluster(authority_directory);
+  if (!cluster) return std::unexpected(cluster.error());
+  const Result<> made = make_directories(out_directory, 0700);
   if (!made) return std::unexpected(made.error());
   const Key key(EVP_EC_gen("P-256"), &EVP_PKEY_free);
   AIV_ASSERT(key != nullptr);
-  const auto certificate = signed_certificate(authority, *authority_key, key.get(), cluster, wanted);
+  const auto certificate = signed_certificate(*authority, *authority_key, key.get(), *cluster, wanted(*cluster));
   if (!certificate) return std::unexpected(certificate.error());
   const Result<> written = write_pair(base, certificate->get(), key.get());
   if (!written) return std::unexpected(written.error());
@@ -400,26 +408,16 @@ Result<CertificateFiles> make_certificate(const CertificateFiles& files,
 
 }  // namespace
 
-Result<CertificateFiles> ensure_certificate(const std::string& authority_directory,
-                                            const std::string& identity, const std::string& out_directory,
-                                            const std::string& name, int days) {
-  const std::string base = out_directory + "/" + name;
-  const CertificateFiles files{authority_directory + "/ca.pem", base + ".pem", base + ".key"};
-  const auto authority = read_certificate_pem(files.ca);
-  if (!authority) return std::unexpected(authority.error());
-  if (still_valid(files.cert, files.key, authority->get())) return files;
-  const auto cluster = authority_cluster(authority_directory);
-  if (!cluster) return std::unexpected(cluster.error());
-  return make_certificate(files, authority_directory, base, *authority, *cluster,
-                          of_identity(*cluster, identity, days * kDay));
+Result<CertificateFiles> ensure_certificate(const std::string& authority_directory, const std::string& identity,
+                                            const std::string& out_directory, const std::string& name, int days) {
+  return ensure_pair(authority_directory, out_directory, name, {}, [&](const std::string& cluster) {
+    return of_identity(cluster, identity, days * kDay);
+  });
 }
 
 Result<CertificateFiles> ensure_web_certificate(const std::string& authority_directory,
-                                                const std::vector<std::string>& hosts,
-                                                const std::string& out_directory, const std::string& name,
-                                                int days) {
-  const std::string base = out_directory + "/" + name;
-  const CertificateFiles files{authority_directory + "/ca.pem", base + ".pem", base + ".key"};
+                                                const std::vector<std::string>& hosts, const std::string& out_directory,
+                                                const std::string& name, int days) {
   std::string names;
   for (const std::string& host : hosts) {
     if (!is_address(host) && !is_host_name(host)) {
@@ -428,13 +426,9 @@ Result<CertificateFiles> ensure_web_certificate(const std::string& authority_dir
     names += (names.empty() ? "" : ",") + std::string(is_address(host) ? "IP:" : "DNS:") + host;
   }
   if (names.empty()) return fail(ErrorCode::kInvalidArgument, "a certificate for https needs a host name");
-  const auto authority = read_certificate_pem(files.ca);
-  if (!authority) return std::unexpected(authority.error());
-  if (still_valid(files.cert, files.key, authority->get()) && is_for_all(files.cert, hosts)) return files;
-  const auto cluster = authority_cluster(authority_directory);
-  if (!cluster) return std::unexpected(cluster.error());
-  return make_certificate(files, authority_directory, base, *authority, *cluster,
-                          {"https", names, "serverAuth", days * kDay});
+  return ensure_pair(authority_directory, out_directory, name, hosts, [&](const std::string&) {
+    return Wanted{"https", names, "serverAuth", days * kDay};
+  });
 }
 
 std::string identity_of(const std::string& uri, const std::string& role) {
