@@ -32,10 +32,7 @@ TEST(Scale, AnIdleReplicaMakesRoomForAModelThatIsWaitedFor) {
   story.join("n1", {8 * kGiB});
   story.deploy_elastic("a", 0, 1, 5 * kGiB);
   story.deploy_elastic("b", 0, 1, 5 * kGiB);
-  story.counts["a"] = {0, 1};
-  story.seconds(3);
-  story.counts["a"] = {0, 0};
-  story.seconds(60);
+  story.load_and_leave("a", 60);
   ASSERT_EQ(story.placed("a"), 1);
   story.counts["b"] = {0, 2};
   story.seconds(5);
@@ -52,10 +49,7 @@ TEST(Scale, AnIdleReplicaMakesRoomForAModelThatFitsTheEmptyCardWithOneSlotOnly) 
   story.join("n1", {5280 * kMiB});
   story.deploy_elastic("a", 0, 1, 3 * kGiB);
   story.deploy_elastic("b", 0, 1, 5 * kGiB);
-  story.counts["a"] = {0, 1};
-  story.seconds(3);
-  story.counts["a"] = {0, 0};
-  story.seconds(60);
+  story.load_and_leave("a", 60);
   ASSERT_EQ(story.placed("a"), 1);
   story.counts["b"] = {0, 1};
   story.seconds(5);
@@ -70,10 +64,7 @@ TEST(Scale, AnIdleReplicaMakesRoomForAModelWhoseClientsAreTurnedAway) {
   story.join("n1", {8 * kGiB});
   story.deploy_elastic("a", 0, 1, 5 * kGiB);
   story.deploy_elastic("b", 0, 1, 5 * kGiB);
-  story.counts["a"] = {0, 1};
-  story.seconds(3);
-  story.counts["a"] = {0, 0};
-  story.seconds(1);
+  story.load_and_leave("a", 1);
   for (int i = 0; i < 10; ++i) {
     story.turned_away["b"] = 1;
     story.seconds(1);
@@ -113,10 +104,7 @@ TEST(Scale, OnACardForOneReplicaAtATimeAnIdleOneMakesWay) {
   story.take(event::NodePut{"n1", policy});
   story.deploy_elastic("a", 0, 1, 1 * kGiB);
   story.deploy_elastic("b", 0, 1, 1 * kGiB);
-  story.counts["a"] = {0, 1};
-  story.seconds(3);
-  story.counts["a"] = {0, 0};
-  story.seconds(60);
+  story.load_and_leave("a", 60);
   story.counts["b"] = {0, 1};
   story.seconds(5);
   EXPECT_EQ(story.placed("a"), 0);
@@ -212,10 +200,7 @@ TEST(Scale, NobodyMakesRoomWhereTheModelMayNotBe) {
   Story story;
   story.join("n1", {8 * kGiB});
   story.deploy_elastic("a", 0, 1, 5 * kGiB);
-  story.counts["a"] = {0, 1};
-  story.seconds(3);
-  story.counts["a"] = {0, 0};
-  story.seconds(60);
+  story.load_and_leave("a", 60);
   story.add_model("b", 5 * kGiB);
   Deployment elsewhere;
   elsewhere.name = elsewhere.model = "b";
@@ -303,10 +288,7 @@ TEST(Scale, OldCountsUnloadNothing) {
   Story story;
   story.join("n1", {8 * kGiB});
   story.deploy_elastic("a", 0, 1, 5 * kGiB);
-  story.counts["a"] = {0, 1};
-  story.seconds(3);
-  story.counts["a"] = {0, 0};
-  story.seconds(60);
+  story.load_and_leave("a", 60);
   story.run(20'000);  // the gateway is silent: is "a" busy? Nobody knows
   story.deploy("b", 1, 5 * kGiB);
   story.run(30'000);

@@ -42,6 +42,13 @@ struct Story : World {
       run(1000);
     }
   }
+  // Somebody waits until it is loaded, and then nobody asks for it for `idle_s`.
+  void load_and_leave(const std::string& name, int idle_s) {
+    counts[name] = {0, 1};
+    seconds(3);
+    counts[name] = {0, 0};
+    seconds(idle_s);
+  }
   std::string reason_of(const std::string& kind) const {
     std::string reason;
     for (const command::Tell& word : words) {

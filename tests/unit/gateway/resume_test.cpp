@@ -62,6 +62,13 @@ class ResumeTest : public ::testing::Test {
     cluster.apply(table);
     return {first, second};
   }
+  // Of all agents: the first is asked first, then the second.
+  void publish_in_order() {
+    RouteTable table = cluster.table(4);
+    table.models[0].replicas[0].relative_speed = 50;
+    table.models[0].replicas[1].relative_speed = 40;
+    cluster.apply(table);
+  }
   int busy() {
     int busy = 0;
     for (const auto& replica : cluster.state().dispatcher.find("m")->replicas) busy += replica->ledger.busy();
@@ -164,10 +171,7 @@ TEST_F(ResumeTest, ASecondFailureIsResumedAgain) {
   a.script.eof_at = 2;
   b.script.token_ms = 2;  // a reset may overtake what was written at the same moment
   b.script.die_at = 5;
-  RouteTable table = cluster.table(4);
-  table.models[0].replicas[0].relative_speed = 50;
-  table.models[0].replicas[1].relative_speed = 40;
-  cluster.apply(table);
+  publish_in_order();
   expect_unbroken(cluster.chat(kWithUsage), 10);
   EXPECT_EQ(parse_json(c.bodies.back()).value_or(Json())["prompt"].size(), 6U);
   EXPECT_EQ(metrics().resumes, 2U);
@@ -181,10 +185,7 @@ TEST_F(ResumeTest, TwoEnginesThatExitUnderItEndTheStreamInsteadOfAThird) {
   for (Agent* agent : {&a, &b, &c}) agent->script.tokens = 10;
   a.script.exit_at = 2;
   b.script.exit_at = 5;
-  RouteTable table = cluster.table(4);
-  table.models[0].replicas[0].relative_speed = 50;
-  table.models[0].replicas[1].relative_speed = 40;
-  cluster.apply(table);
+  publish_in_order();
   const Answer answer = cluster.chat(kStream);
   EXPECT_EQ(text_of(answer), expected(5));
   EXPECT_EQ(answer.body.find("[DONE]"), std::string::npos);
@@ -286,10 +287,7 @@ TEST_F(ResumeTest, TextWithToolsThatBreaksTwiceIsContinuedTwice) {
   for (Agent* agent : {&a, &b, &c}) agent->script.tokens = 10;
   a.script.eof_at = 2;
   b.script.eof_at = 5;
-  RouteTable table = cluster.table(4);
-  table.models[0].replicas[0].relative_speed = 50;
-  table.models[0].replicas[1].relative_speed = 40;
-  cluster.apply(table);
+  publish_in_order();
   expect_unbroken(cluster.chat(std::string(kWithUsage) + "," + kTools), 10);
   EXPECT_EQ(parse_json(c.bodies.back()).value_or(Json())["messages"][1]["content"], "t0t1t2t3t4");
   EXPECT_EQ(metrics().generation_tokens, 10U);
@@ -333,10 +331,7 @@ TEST_F(ResumeTest, ACallThatBeganInAContinuationIsNotContinuedAgain) {
   a.script.eof_at = 4;
   b.script.tool_from = 7;
   b.script.eof_at = 9;
-  RouteTable table = cluster.table(4);
-  table.models[0].replicas[0].relative_speed = 50;
-  table.models[0].replicas[1].relative_speed = 40;
-  cluster.apply(table);
+  publish_in_order();
   const Answer answer = cluster.chat(std::string(kStream) + "," + kTools);
   EXPECT_EQ(answer.body.find("[DONE]"), std::string::npos);
   EXPECT_NE(events_of(answer).back()["error"]["message"].get<std::string>().find("call of a tool"), std::string::npos) << answer.body;
@@ -453,10 +448,7 @@ TEST_F(ResumeTest, AnEngineThatCannotRenderThePromptIsNotTheEndIfAnotherCan) {
   for (Agent* agent : {&a, &b, &c}) agent->script.tokens = 10;
   a.script.eof_at = 2;
   b.script.helper_status = 500;
-  RouteTable table = cluster.table(4);
-  table.models[0].replicas[0].relative_speed = 50;
-  table.models[0].replicas[1].relative_speed = 40;
-  cluster.apply(table);
+  publish_in_order();
   expect_unbroken(cluster.chat(kStream), 10);
 }
 
