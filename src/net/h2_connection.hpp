@@ -66,6 +66,7 @@ class ServerSide final : public ServerExchange {
   void abort() override;
   [[nodiscard]] bool gone() const override { return stream_->closed; }
   void on_gone(std::function<void()> callback) override { stream_->on_gone = std::move(callback); }
+  void forget_request_headers() override { Headers().swap(head_.headers); }
 
  private:
   std::shared_ptr<Connection> connection_;

@@ -131,7 +131,7 @@ Task<Result<ClientExchangePtr>> Connection::open(RequestHead head, std::string b
 
 ServerSide::ServerSide(std::shared_ptr<Connection> connection, StreamState stream)
     : connection_(std::move(connection)), stream_(std::move(stream)) {
-  head_ = {stream_->method, stream_->path, stream_->query, stream_->headers};
+  head_ = {std::move(stream_->method), std::move(stream_->path), std::move(stream_->query), std::move(stream_->headers)};
 }
 
 ServerSide::~ServerSide() {
@@ -186,7 +186,7 @@ Task<Result<ResponseHead>> ClientSide::head(Clock::time_point deadline) {
     }
     co_await stream_->readable.wait_until(deadline);
   }
-  co_return ResponseHead{stream_->status, stream_->headers};
+  co_return ResponseHead{stream_->status, std::move(stream_->headers)};
 }
 
 // Without a frame of its own, as in ServerSide: take() and put() hold what they need.

@@ -166,6 +166,7 @@ ssize_t Connection::read_source(nghttp2_session* session, std::int32_t id, std::
     stream->out.clear();
     stream->out_sent = 0;
     if (stream->out_ended) {
+      std::string().swap(stream->out);  // a request's body; its answer may stream for an hour
       *flags |= NGHTTP2_DATA_FLAG_EOF;
       if (!stream->out_trailers.empty()) {
         *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;

@@ -65,6 +65,8 @@ class ServerExchange {
   [[nodiscard]] virtual bool gone() const = 0;
   // Called once when the peer leaves before finish(); replaces an earlier callback. Cleared by finish().
   virtual void on_gone(std::function<void()> callback) = 0;
+  // From now on request() has no headers: for an answer that streams for long.
+  virtual void forget_request_headers() = 0;
 
   // The whole body; kTooLarge above `max_bytes`.
   Task<Result<std::string>> read_body(std::size_t max_bytes);
@@ -80,6 +82,7 @@ using Handler = std::function<Task<>(ExchangePtr)>;
 class ClientExchange {
  public:
   virtual ~ClientExchange() = default;
+  // Had once; after a kTimeout it may be asked for again.
   virtual Task<Result<ResponseHead>> head(Clock::time_point deadline) = 0;
   // Appends what has arrived to `out`; waits if nothing has, at most until `deadline` (kTimeout). False at the
   // clean end of the body. A connection that broke, a reset, or a missing terminator is an error, never an end.

@@ -87,6 +87,9 @@ Clock::time_point about_now() {
       seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec)));
 }
 
+class ServedHttp1Exchange;
+using ServedHttp1ExchangePtr = std::shared_ptr<ServedHttp1Exchange>;
+
 // One connection: a pump that reads ahead (and so notices that the peer left), and a loop of exchanges.
 class ServedHttp1 final : public detail::ServedConnection, public std::enable_shared_from_this<ServedHttp1> {
  public:
@@ -107,10 +110,17 @@ class ServedHttp1 final : public detail::ServedConnection, public std::enable_sh
     phase_ = phase;
     since_ = about_now();
   }
+  // Takes `bytes` off what was read ahead. Nothing is kept where nothing is left: the answer may stream for an hour.
+  void consume(std::size_t bytes) {
+    in_.erase(0, bytes);
+    if (in_.empty()) std::string().swap(in_);
+    room_.notify();
+  }
   Task<> pump();
-  Task<bool> read_head(Http1Request& request);
+  Task<ServedHttp1ExchangePtr> read_head();
   Task<> refuse(int status, std::string reason);
-  Task<bool> exchange(Http1Request request);
+  Task<bool> run(ServedHttp1ExchangePtr exchange);
+  Task<bool> settle(ServedHttp1ExchangePtr exchange);
   Task<Result<>> send(std::string_view bytes);
   Task<> linger();
 
@@ -150,6 +160,7 @@ class ServedHttp1Exchange final : public ServerExchange {
     if (callback && gone()) return callback();
     connection_->on_gone_ = std::move(callback);
   }
+  void forget_request_headers() override { Headers().swap(request_.head.headers); }
 
   [[nodiscard]] bool started() const { return started_; }
   [[nodiscard]] bool ended() const { return ended_; }
@@ -192,8 +203,7 @@ Task<Result<bool>> ServedHttp1Exchange::read_some(std::string& out) {
         }
         body_done_ = decoder_.done();
       }
-      c.in_.erase(0, c.in_.size() - in.size());
-      c.room_.notify();
+      c.consume(c.in_.size() - in.size());
       if (body_done_) c.enter(ServedHttp1::Phase::kHandling);
       co_return true;
     }
@@ -353,8 +363,8 @@ Task<> ServedHttp1::refuse(int status, std::string reason) {
   co_await send(answer);
 }
 
-// False when the connection is over.
-Task<bool> ServedHttp1::read_head(Http1Request& request) {
+// The next request; nullptr when the connection is over.
+Task<ServedHttp1ExchangePtr> ServedHttp1::read_head() {
   enter(Phase::kIdle);
   timed_out_ = false;
   for (;;) {
@@ -365,46 +375,46 @@ Task<bool> ServedHttp1::read_head(Http1Request& request) {
     const std::size_t size = end == std::string::npos ? in_.size() : end;
     if (size > terms_->limits.head_bytes_max) {
       co_await refuse(431, "the head is larger than the limit");
-      co_return false;
+      co_return nullptr;
     }
     if (end != std::string::npos) {
       auto parsed = parse_request_head(std::string_view(in_).substr(0, end), terms_->limits.header_count_max);
-      in_.erase(0, end);
-      room_.notify();
+      consume(end);
       if (!parsed) {
         co_await refuse(parsed.error().status, parsed.error().reason);
-        co_return false;
+        co_return nullptr;
       }
-      request = std::move(*parsed);
-      co_return true;
+      co_return std::make_shared<ServedHttp1Exchange>(shared_from_this(), std::move(*parsed));
     }
     // A TLS hello on a plain port must not wait for its head to end.
     if (!in_.empty() && (in_[0] < 'A' || in_[0] > 'Z')) {
       co_await refuse(400, "this is not an HTTP/1.1 request");
-      co_return false;
+      co_return nullptr;
     }
     if (timed_out_) {
       if (!in_.empty()) co_await refuse(408, "the head did not arrive in time");
-      co_return false;
+      co_return nullptr;
     }
-    if (eof_ || gone_) co_return false;
+    if (eof_ || gone_) co_return nullptr;
     co_await arrived_.wait();
   }
 }
 
-// True if the connection may carry another exchange.
-Task<bool> ServedHttp1::exchange(Http1Request request) {
+// True if the connection may carry another exchange. Its frame waits with each stream, so what only the beginning or the
+// end needs is elsewhere.
+Task<bool> ServedHttp1::run(ServedHttp1ExchangePtr exchange) {
   enter(Phase::kHandling);
-  auto exchange = std::make_shared<ServedHttp1Exchange>(shared_from_this(), std::move(request));
-  std::string failure;
   try {
     co_await terms_->handler(exchange);
   } catch (const std::exception& error) {
-    failure = error.what();
+    log_error("request.failed", {{"reason", error.what()}, {"path", exchange->request().path}});
   }
   on_gone_ = nullptr;
-  if (!failure.empty())
-    log_error("request.failed", {{"reason", failure}, {"path", exchange->request().path}});
+  co_return co_await settle(std::move(exchange));
+}
+
+// After the handler: as run().
+Task<bool> ServedHttp1::settle(ServedHttp1ExchangePtr exchange) {
   if (gone_) co_return false;
   if (!exchange->started()) {
     co_await refuse(500, "the request was not answered");
@@ -432,10 +442,9 @@ Task<> ServedHttp1::serve() {
   const auto self = shared_from_this();
   spawn(co_await this_executor(), pump(), "http1.read");
   for (;;) {
-    Http1Request request;
-    const bool complete = co_await read_head(request);
-    if (!complete) break;
-    const bool go_on = co_await exchange(std::move(request));
+    ServedHttp1ExchangePtr exchange = co_await read_head();
+    if (!exchange) break;
+    const bool go_on = co_await run(std::move(exchange));
     if (!go_on) break;
     if (terms_->draining) break;
   }

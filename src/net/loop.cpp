@@ -21,8 +21,8 @@ namespace aiv::net::detail {
 namespace {
 
 #ifndef AIV_PLAIN_FRAMES
-constexpr std::size_t kFrameClassBytes = 128;
-constexpr std::size_t kFrameClasses = 32;  // up to 4 KiB
+constexpr std::size_t kFrameClassBytes = 32;  // an open stream keeps a dozen frames, half a class of each is waste
+constexpr std::size_t kFrameClasses = 64;     // up to 2 KiB
 
 struct FrameClass {
   struct Free {

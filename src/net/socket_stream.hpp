@@ -52,7 +52,7 @@ class SocketStream final : public ByteStream {
         case Moved::kEnd:
           co_return false;
         case Moved::kFailed:
-          co_return std::unexpected(io_failure(last_error(), peer_));
+          co_return refused();
         case Moved::kNothingNow:
           break;
       }
@@ -62,7 +62,7 @@ class SocketStream final : public ByteStream {
   Task<Result<>> write_all(std::string_view bytes) override {
     while (!bytes.empty()) {
       const Moved moved = socket_.send(bytes);
-      if (moved == Moved::kFailed) co_return std::unexpected(io_failure(last_error(), peer_));
+      if (moved == Moved::kFailed) co_return refused();
       if (moved == Moved::kNothingNow) co_await socket_.writable();
     }
     co_return Result<>{};
@@ -76,6 +76,10 @@ class SocketStream final : public ByteStream {
   [[nodiscard]] std::vector<std::string> peer_identities() const override { return {}; }
 
  private:
+  // Apart: a read waits as long as its connection lasts, and its frame would have room for all that the error is made of.
+  [[nodiscard]] [[gnu::noinline]] std::unexpected<Error> refused() const {
+    return std::unexpected(io_failure(last_error(), peer_));
+  }
   PolledSocket socket_;
   const bool tcp_;
   std::string peer_;

@@ -33,6 +33,7 @@ class FakeExchange : public net::ServerExchange {
   void abort() override {}
   [[nodiscard]] bool gone() const override { return left; }
   void on_gone(std::function<void()> callback) override { gone_ = std::move(callback); }
+  void forget_request_headers() override { head_.headers.clear(); }
   void leave() {
     left = true;
     if (gone_) gone_();
