@@ -18,8 +18,6 @@
 
 namespace aiv::gateway {
 
-struct RelayResult;
-
 class PublicApi {
  public:
   explicit PublicApi(GatewayState& state) : state_(state) {}
@@ -50,7 +48,7 @@ class PublicApi {
   net::Task<> inference(Context& context, ApiRoute route);
   std::unique_ptr<Inference> take_in(Context& context, ApiRoute route, std::string body);
   net::Task<> not_taken_in(Context& context);
-  void note_result(Context& context, Inference& job, const RelayResult& result);
+  void note_result(Context& context, Inference& job);
   net::Task<> count_tokens(Context& context);
   net::Task<std::optional<std::string>> read_json_body(Context& context);
   std::expected<ModelPtr, ApiError> model_for(const Context& context, const std::string& name, Endpoint endpoint) const;

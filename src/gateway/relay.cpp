@@ -28,18 +28,6 @@ double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
 }
 
-// A caller's trace, if it is one: version 00 of W3C Trace Context, "00-<32 hex>-<16 hex>-<2 hex>". Anything else is dropped.
-std::string trace_of(const net::Headers& headers) {
-  const std::string* trace = net::find_header(headers, "traceparent");
-  if (trace == nullptr || trace->size() != 55 || !trace->starts_with("00-")) return {};
-  for (std::size_t i = 3; i < trace->size(); ++i) {
-    const bool dash = i == 35 || i == 52;
-    if (dash != ((*trace)[i] == '-')) return {};
-    if (!dash && std::string_view("0123456789abcdef").find((*trace)[i]) == std::string_view::npos) return {};
-  }
-  return *trace;
-}
-
 Clock::duration ms(double value) { return std::chrono::milliseconds(static_cast<std::int64_t>(value)); }
 
 // What the engine itself answers for a request that it could not do; another replica would say the same.
@@ -58,15 +46,15 @@ Relay::Relay(GatewayState& state, InferenceCall call)
       call_(std::move(call)),
       metrics_(state.metrics.model(call_.model->name)),
       demand_{.model = call_.model,
-              .key_id = call_.caller.key_id,
-              .tenant = call_.caller.tenant,
+              .key_id = std::move(call_.key_id),
+              .tenant = call_.tenant,
               .prompt_bytes = call_.request.prompt_bytes,
               .max_tokens = call_.request.max_tokens},
       last_write_(call_.arrived) {}
 
 Relay::~Relay() { call_.exchange->on_gone(nullptr); }
 
-net::Task<RelayResult> Relay::run() {
+net::Task<> Relay::run() {
   // The callback holds what it needs itself: it may come after this object is gone.
   const auto presence = presence_;
   call_.exchange->on_gone([presence] { presence->leave(); });
@@ -102,7 +90,7 @@ net::Task<RelayResult> Relay::run() {
     if (step == Step::kRefused) {
       result_.attempts -= 1;
       if (++refusals >= kRefusalsMax) {
-        co_await fail_with(overloaded("The replicas refuse further requests.", "overloaded", 1));
+        co_await fail_refused();
         break;
       }
       co_await net::sleep_for(kRefusedPause);
@@ -111,7 +99,11 @@ net::Task<RelayResult> Relay::run() {
     const bool goes_on = co_await answer_failure();
     if (!goes_on) break;
   }
-  co_return std::move(result_);
+}
+
+// Apart, since run()'s frame waits with each stream and would have room for the error.
+net::Task<> Relay::fail_refused() {
+  return fail_with(overloaded("The replicas refuse further requests.", "overloaded", 1));
 }
 
 // An attempt has failed: true when there is to be another one, else the client has been told.
@@ -223,9 +215,7 @@ net::Task<Relay::Step> Relay::attempt() {
                         .path = "/node/v1/replicas/" + replica.id + std::string(engine_path(call_.request.endpoint)),
                         .query = {},
                         .headers = {{"content-type", "application/json"}, {"x-request-id", call_.request_id}}};
-  if (std::string trace = trace_of(call_.exchange->request().headers); !trace.empty()) {
-    head.headers.push_back({"traceparent", std::move(trace)});
-  }
+  if (!call_.trace.empty()) head.headers.push_back({"traceparent", call_.trace});
   auto opened = co_await link_->open(
       std::move(head), engine_body(call_.request, lease_->slot().slot, lease_->slot().same_tenant));
   if (!opened && opened.error().code == ErrorCode::kRefused) co_return Step::kRefused;
@@ -496,6 +486,9 @@ net::Task<bool> Relay::send_events() {
     relayed_ = true;
   }
   in_.erase(0, whole_);
+  // Between two tokens a stream keeps no room for them.
+  if (in_.empty()) std::string().swap(in_);
+  std::string().swap(out_);
   whole_ = 0;
   co_return sent;
 }
@@ -504,6 +497,7 @@ net::Task<bool> Relay::send(std::string_view bytes) {
   if (!head_sent_) {
     head_sent_ = true;
     result_.status = 200;
+    call_.exchange->forget_request_headers();
     const Result<> started = co_await call_.exchange->start(stream_head());
     if (!started) co_return false;
   }
@@ -614,8 +608,9 @@ void Relay::count_success() {
   if (continuation_) metrics_.resumes_recovered += 1;
 }
 
-net::Headers Relay::answer_headers() const {
-  net::Headers headers = call_.headers;
+// Once: an answer has one head.
+net::Headers Relay::answer_headers() {
+  net::Headers headers = std::move(call_.headers);
   if (call_.debug) {
     headers.push_back({"x-aiv-replica", result_.replica});
     headers.push_back({"x-aiv-attempts", std::to_string(result_.attempts)});
@@ -623,7 +618,7 @@ net::Headers Relay::answer_headers() const {
   return headers;
 }
 
-net::ResponseHead Relay::stream_head() const {
+net::ResponseHead Relay::stream_head() {
   net::ResponseHead head{200, answer_headers()};
   head.headers.push_back({"content-type", std::string(call_.form ? call_.form->stream_type() : "text/event-stream")});
   head.headers.push_back({"cache-control", "no-cache"});

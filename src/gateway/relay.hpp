@@ -42,10 +42,12 @@ inline constexpr int kProbesMax = 2;  // unanswered ones, then the replica count
 
 struct InferenceCall {
   net::ExchangePtr exchange;
-  Caller caller;
+  std::string key_id;        // whose request it is; empty without authentication
+  std::uint64_t tenant = 0;  // whose cached prompts it may share (core/routing.hpp)
   CheckedRequest request;
   ModelPtr model;
   std::string request_id;
+  std::string trace;  // traceparent of the caller, or empty
   net::Clock::time_point arrived;
   net::Headers headers;  // of every answer (x-request-id ...)
   bool debug = false;    // say which replica answered
@@ -69,7 +71,9 @@ class Relay {
   ~Relay();
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
-  net::Task<RelayResult> run();
+  net::Task<> run();
+  // How it ended; after run().
+  [[nodiscard]] const RelayResult& result() const { return result_; }
   struct Continuation;  // relay_continuation.hpp
 
  private:
@@ -120,6 +124,7 @@ class Relay {
   net::Task<bool> send(std::string_view bytes);
   net::Task<> life_sign();
   net::Task<> fail_with(ApiError error);
+  net::Task<> fail_refused();
 
   bool scan_events();  // false: an error event came
   void note_event(std::string_view event, SseEvent kind);
@@ -131,8 +136,8 @@ class Relay {
   void forget_attempt();
   Step failed(std::string reason, bool hung = false);
   Step cancelled();
-  net::ResponseHead stream_head() const;
-  net::Headers answer_headers() const;
+  net::ResponseHead stream_head();
+  net::Headers answer_headers();
   [[nodiscard]] ApiFamily family() const { return call_.form ? call_.form->family() : ApiFamily::kOpenAi; }
   [[nodiscard]] net::Clock::time_point next_life_sign() const;
   [[nodiscard]] net::Clock::duration first_limit() const;

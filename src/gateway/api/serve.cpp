@@ -119,6 +119,18 @@ ModelKind kind_for(Endpoint endpoint) {
   return ModelKind::kChat;
 }
 
+// A caller's trace, if it is one: version 00 of W3C Trace Context, "00-<32 hex>-<16 hex>-<2 hex>". Anything else is dropped.
+std::string trace_of(const net::Headers& headers) {
+  const std::string* trace = net::find_header(headers, "traceparent");
+  if (trace == nullptr || trace->size() != 55 || !trace->starts_with("00-")) return {};
+  for (std::size_t i = 3; i < trace->size(); ++i) {
+    const bool dash = i == 35 || i == 52;
+    if (dash != ((*trace)[i] == '-')) return {};
+    if (!dash && std::string_view("0123456789abcdef").find((*trace)[i]) == std::string_view::npos) return {};
+  }
+  return *trace;
+}
+
 }  // namespace
 
 net::Task<std::optional<std::string>> PublicApi::read_json_body(Context& context) {
@@ -192,8 +204,8 @@ net::Task<> PublicApi::inference(Context& context, ApiRoute route) {
     job = take_in(context, route, std::move(*body));
   }
   if (!job) co_return co_await not_taken_in(context);
-  const RelayResult result = co_await job->relay.run();
-  note_result(context, *job, result);
+  co_await job->relay.run();
+  note_result(context, *job);
 }
 
 net::Task<> PublicApi::not_taken_in(Context& context) {
@@ -239,15 +251,18 @@ std::unique_ptr<PublicApi::Inference> PublicApi::take_in(Context& context, ApiRo
     state_.metrics.model((*model)->name).failures_by_code["rate_limit_exceeded"] += 1;
     return refused(quota_exceeded(ticket.error()));
   }
+  if (request.stream) request.body.shrink_to_fit();  // kept until the stream's end, for a continuation
   const std::string* debug = net::find_header(sent, "x-aiv-debug");
   auto job = std::make_unique<Inference>(
       state_, InferenceCall{.exchange = context.exchange,
-                            .caller = context.caller,
+                            .key_id = context.caller.key_id,
+                            .tenant = context.caller.tenant,
                             .request = std::move(request),
                             .model = *model,
                             .request_id = context.request_id,
+                            .trace = trace_of(sent),
                             .arrived = context.arrived,
-                            .headers = context.headers,
+                            .headers = std::move(context.headers),
                             .debug = debug != nullptr && *debug == "1" && context.caller.role == Role::kAdmin,
                             .form = std::move(prepared->form)});
   job->ticket = std::move(*ticket);
@@ -258,7 +273,8 @@ std::unique_ptr<PublicApi::Inference> PublicApi::take_in(Context& context, ApiRo
   return job;
 }
 
-void PublicApi::note_result(Context& context, Inference& job, const RelayResult& result) {
+void PublicApi::note_result(Context& context, Inference& job) {
+  const RelayResult& result = job.relay.result();
   AccessRecord& record = context.record;
   record.status = result.status;
   record.attempts = result.attempts;
