@@ -54,16 +54,18 @@ Task<Result<bool>> Connection::take(StreamState stream, std::string& out, Clock:
 
 Task<Result<>> Connection::put(StreamState stream, std::string_view bytes) {
   const auto self = shared_from_this();
-  const auto deadline = Clock::now() + limits_.write_stall_max;
+  auto now = Clock::now();
+  const auto deadline = now + limits_.write_stall_max;
   while (!stream->closed && stream->out.size() - stream->out_sent > limits_.stream_buffer_bytes) {
-    if (Clock::now() >= deadline) {
+    if (now >= deadline) {
       reset(stream, NGHTTP2_CANCEL);
       co_return fail(ErrorCode::kTimeout, "the reader took nothing for too long", stream_->peer());
     }
     co_await stream->writable.wait_until(deadline);
+    now = Clock::now();
   }
   if (stream->closed || closed_) co_return std::unexpected(why(*stream));
-  if (!stream->out_waits()) stream->progress_at = Clock::now();
+  if (!stream->out_waits()) stream->progress_at = now;
   stream->out.append(bytes);
   if (stream->deferred) {
     stream->deferred = false;

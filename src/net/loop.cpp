@@ -103,11 +103,14 @@ void Loop::start(Root& root) {
 void Loop::poll() {
   if (down_ || roots_.empty()) return;
   poller_.wait([this] {
-    // Whom the events wake goes on here, not with a turn of its own.
-    const bool was_scheduled = std::exchange(scheduled_, true);
-    poller_.take_events();
-    if (was_scheduled) return poll();
-    turn();
+    bool more = true;
+    for (int round = 0; more && round < kRoundsPerPoll && !down_; ++round) {
+      // Whom the events wake goes on here, not with a turn of its own.
+      const bool was_scheduled = std::exchange(scheduled_, true);
+      more = poller_.take_events();
+      if (was_scheduled) break;
+      turn();
+    }
     poll();
   });
 }

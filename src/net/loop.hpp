@@ -24,6 +24,8 @@ inline constexpr std::int64_t kFarBuckets = 256;
 
 // Before I/O is asked again; then a flood of wake-ups cannot keep the sockets waiting.
 inline constexpr int kResumesPerTurn = 4096;
+// Of events and their turns, before timers are asked again.
+inline constexpr int kRoundsPerPoll = 16;
 
 class Loop final : public boost::asio::execution_context::service {
  public:

@@ -14,7 +14,9 @@
 namespace aiv::net::detail {
 namespace {
 
-constexpr int kEventsAtOnce = 512;
+// Then whom they wake goes on. With 512, what came of the first left after what came of the last: of a thousand
+// streams that get their tokens together, each waited for all others in the agent, and in the gateway once more.
+constexpr int kEventsAtOnce = 32;
 constexpr std::uint32_t kReadEvents = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET;
 
 int new_epoll_set() {
@@ -137,16 +139,14 @@ void Poller::stop() {
   set_.cancel(ignored);
 }
 
-void Poller::take_events() {
+bool Poller::take_events() {
   std::array<epoll_event, kEventsAtOnce> events;
-  for (;;) {
-    const int count = ::epoll_wait(set_.native_handle(), events.data(), kEventsAtOnce, 0);
-    for (int i = 0; i < count; ++i) {
-      const epoll_event& event = events[static_cast<std::size_t>(i)];
-      static_cast<PolledSocket*>(event.data.ptr)->happened(event.events);
-    }
-    if (count < kEventsAtOnce) return;
+  const int count = ::epoll_wait(set_.native_handle(), events.data(), kEventsAtOnce, 0);
+  for (int i = 0; i < count; ++i) {
+    const epoll_event& event = events[static_cast<std::size_t>(i)];
+    static_cast<PolledSocket*>(event.data.ptr)->happened(event.events);
   }
+  return count == kEventsAtOnce;
 }
 
 }  // namespace aiv::net::detail

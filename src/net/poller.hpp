@@ -78,8 +78,8 @@ class Poller {
     });
   }
   void stop();
-  // Marks the sockets that have something and wakes who waits for them.
-  void take_events();
+  // Marks sockets that have something and wakes who waits for them; true if there may be more.
+  bool take_events();
 
  private:
   using Set = boost::asio::posix::basic_stream_descriptor<Executor>;
