@@ -3,7 +3,8 @@
 //   requests   N connections, each sends the next small request when the answer to the last one is there
 //   streams    N connections, one long event stream each
 //
-// It counts what arrived within a window, after chunk framing was undone, and reads the CPU time of the
+// Latencies (p50, p99) are those of whole answers, or the ages of tokens on arrival where the fake engine stamps them
+// ("#fake stamp=1"). It counts what arrived within a window, after chunk framing was undone, and reads the CPU time of the
 // watched processes from /proc/PID/task/*/schedstat at both ends of the same window. Wall times on a busy
 // machine mostly measure the queue for the processor; CPU time per unit of work does not.
 //
@@ -92,7 +93,11 @@ std::map<std::string, std::int64_t> cpu_of(const std::map<std::string, std::vect
 class ResponseReader {
  public:
   enum class State { kHead, kLength, kChunkSize, kChunkData, kChunkEnd, kTrailer, kDone, kBad };
-  void reset() { *this = ResponseReader{}; }
+  void reset() {
+    auto* const ages = ages_;
+    *this = ResponseReader{};
+    ages_ = ages;
+  }
 
   // Consumes `bytes`; stops behind the end of one answer and returns how much was used.
   std::size_t feed(std::string_view bytes) {
@@ -106,6 +111,8 @@ class ResponseReader {
   [[nodiscard]] int status() const { return status_; }
   std::int64_t take_events() { return std::exchange(events_, 0); }
   [[nodiscard]] bool saw_error() const { return error_; }
+  // Ages of stamped tokens that have arrived, in microseconds, are added there.
+  void report_ages(std::vector<std::uint32_t>* to) { ages_ = to; }
 
  private:
   std::size_t step(std::string_view bytes) {
@@ -182,6 +189,7 @@ class ResponseReader {
   // An event ends with an empty line; ends may be split between reads.
   void count(std::string_view text) {
     if (text.find("\"error\"") != std::string_view::npos) error_ = true;
+    if (ages_ != nullptr) note_ages(text);
     while (!text.empty()) {
       const auto at = text.find('\n');
       if (at == std::string_view::npos) {
@@ -198,6 +206,17 @@ class ResponseReader {
     }
   }
 
+  // A stamp that two reads share is left out.
+  void note_ages(std::string_view text) {
+    for (auto at = text.find(" @"); at != std::string_view::npos; at = text.find(" @", at + 2)) {
+      std::int64_t made_ns = 0;
+      const auto [end, error] = std::from_chars(text.data() + at + 2, text.data() + text.size(), made_ns);
+      if (error == std::errc{} && end != text.data() + text.size())
+        ages_->push_back(static_cast<std::uint32_t>(std::max<std::int64_t>(now_ns() - made_ns, 0) / 1000));
+    }
+  }
+
+  std::vector<std::uint32_t>* ages_ = nullptr;
   State state_ = State::kHead;
   int status_ = 0;
   std::size_t left_ = 0;
@@ -228,8 +247,10 @@ class Load {
   int run() {
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
     connections_.resize(static_cast<std::size_t>(settings_.connections));
-    for (auto& c : connections_)
+    for (auto& c : connections_) {
+      if (settings_.streams) c.reader.report_ages(&latencies_us_);
       if (!open(c)) return 1;
+    }
     if (!settings_.streams) {
       loop_until(now_ns() + settings_.warmup_ms * 1'000'000);
     } else {

@@ -118,6 +118,7 @@ Result<> apply_setting(Control& control, std::string_view key, std::string_view 
                          : key == "stall_at" ? &control.stall_at
                          : key == "eof_at"   ? &control.eof_at
                          : key == "error_at" ? &control.error_at
+                         : key == "stamp"    ? &control.stamp
                                              : nullptr;
   if (target == nullptr)
     return fail(ErrorCode::kInvalidArgument, "#fake has no setting '" + std::string(key) + "'",

@@ -49,6 +49,7 @@ struct Control {
   std::int64_t stall_at = -1;
   std::int64_t eof_at = -1;
   std::int64_t error_at = -1;
+  std::int64_t stamp = 0;  // 1: each token of a stream is " @" and when it was made (CLOCK_MONOTONIC, ns) instead
 };
 
 // A line that does not begin with "#fake" gives the defaults. kInvalidArgument names the setting at fault.

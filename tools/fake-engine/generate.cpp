@@ -165,6 +165,7 @@ void Server::send_token(Connection& c, std::int64_t now_ns) {
     g.reply.append_first(c.out);
     g.head_sent = true;
   }
+  if (g.answer.control().stamp > 0) text = " @" + std::to_string(monotonic_ns());
   if (!text.empty()) g.reply.append_token(c.out, text, token, timings_of(g, now_ns));
 }
 

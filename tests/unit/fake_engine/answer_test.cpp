@@ -80,7 +80,8 @@ TEST(Answers, use_the_vocabulary_widely) {
 
 TEST(Control, reads_length_pace_faults_and_tools) {
   const auto c =
-      *parse_control("#fake tokens=120 token_ms=0.5 first_ms=10 die_at=3 stall_at=4 eof_at=5 error_at=6");
+      *parse_control("#fake tokens=120 token_ms=0.5 first_ms=10 die_at=3 stall_at=4 eof_at=5 error_at=6 stamp=1");
+  EXPECT_EQ(c.stamp, 1);
   EXPECT_EQ(c.tokens, 120);
   EXPECT_DOUBLE_EQ(*c.token_ms, 0.5);
   EXPECT_DOUBLE_EQ(*c.first_ms, 10);

@@ -4,7 +4,9 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
+#include <sstream>
 
 #include "answer.hpp"
 #include "engine_process.hpp"
@@ -72,6 +74,24 @@ TEST(FakeEngine, shows_in_its_log_what_the_flags_and_settings_put_on_the_cpu) {
   EXPECT_TRUE(has(weights.log(), "CPU_Mapped model buffer size =    64.00 MiB"));
   EXPECT_TRUE(has(cache.log(), "CPU KV buffer size"));
   EXPECT_TRUE(has(layers.log(), "CPU_Mapped model buffer size"));
+}
+
+TEST(FakeEngine, stamps_tokens_with_the_time_when_they_were_made) {
+  EngineProcess engine("fake:fake-small");
+  ASSERT_TRUE(engine.wait_ready());
+  const auto clock_ns = [] { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); };
+  auto last = clock_ns();
+  const auto text = streamed_text(
+      engine.post("/v1/chat/completions", chat("#fake tokens=3 token_ms=5 stamp=1", R"(,"stream":true)")));
+  std::istringstream stamps(text);
+  for (std::string stamp; stamps >> stamp;) {
+    ASSERT_TRUE(stamp.starts_with("@")) << text;
+    const auto made = std::stoll(stamp.substr(1));
+    EXPECT_GT(made, last);
+    last = made;
+  }
+  EXPECT_EQ(count(text, "@"), 3U);
+  EXPECT_LT(last, clock_ns());
 }
 
 TEST(FakeEngine, streams_an_answer_in_chunks_that_make_up_the_whole_one) {
