@@ -87,6 +87,17 @@ TEST_F(RelayTest, ATraceGoesAlongAndWhatIsNoneDoesNot) {
   EXPECT_EQ(agent.traces, (std::vector<std::string>{trace, "", "", ""}));
 }
 
+TEST_F(RelayTest, ATraceGoesAlongWithTheSecondAttemptToo) {
+  Agent& bad = cluster.add_agent("bad");
+  bad.script.status = 500;
+  Agent& good = cluster.add_agent("good");
+  cluster.publish();
+  const std::string trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  while (bad.traces.empty() || good.traces.empty()) EXPECT_TRUE(cluster.chat(kStream, {{"traceparent", trace}}).complete);
+  EXPECT_EQ(bad.traces[0], trace);
+  EXPECT_EQ(good.traces[0], trace);
+}
+
 TEST_F(RelayTest, AReplicaThatFailsBeforeTheFirstByteIsReplaced) {
   for (const bool stream : {false, true}) {
     Agent& bad = cluster.add_agent(stream ? "bad2" : "bad1");

@@ -102,6 +102,31 @@ TEST(Poller, EachWordIsHeardThoughTheSocketIsEnteredOnce) {
   test::run(word_by_word);
 }
 
+// More than are asked for at once, and all have something before the first is looked at.
+Task<> many_at_once(Executor executor) {
+  constexpr std::size_t kMany = 300;
+  std::vector<StreamPtr> streams;
+  Signal arrived;
+  auto listener = Listener::open(executor, "tcp:127.0.0.1:0", nullptr, [&](StreamPtr stream) {
+    streams.push_back(std::move(stream));
+    arrived.notify();
+  });
+  EXPECT_TRUE(listener.has_value());
+  std::vector<std::unique_ptr<BlockingPeer>> peers;
+  while (peers.size() < kMany) peers.push_back(std::make_unique<BlockingPeer>((*listener)->port()));
+  while (streams.size() < kMany) co_await arrived.wait();
+  std::vector<std::string> heard(kMany);
+  for (int word = 1; word <= 3; ++word) {
+    for (const auto& peer : peers) peer->say("x");
+    for (std::size_t i = 0; i < kMany; ++i) co_await read_until(streams[i].get(), static_cast<std::size_t>(word), &heard[i]);
+  }
+  for (const std::string& each : heard) EXPECT_EQ(each, "xxx");
+}
+
+TEST(Poller, AllAreHeardThoughMoreSpeakAtOnceThanAreAskedAtOnce) {
+  test::run(many_at_once);
+}
+
 Task<> write_all_of(ByteStream* stream, std::string bytes, bool* done) {
   const Result<> written = co_await stream->write_all(bytes);
   *done = written.has_value();
