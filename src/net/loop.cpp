@@ -22,7 +22,7 @@ namespace {
 
 #ifndef AIV_PLAIN_FRAMES
 constexpr std::size_t kFrameClassBytes = 32;  // an open stream keeps a dozen frames, half a class of each is waste
-constexpr std::size_t kFrameClasses = 64;     // up to 2 KiB
+constexpr std::size_t kFrameClasses = 128;    // up to 4 KiB
 
 struct FrameClass {
   struct Free {
