@@ -93,11 +93,7 @@ std::map<std::string, std::int64_t> cpu_of(const std::map<std::string, std::vect
 class ResponseReader {
  public:
   enum class State { kHead, kLength, kChunkSize, kChunkData, kChunkEnd, kTrailer, kDone, kBad };
-  void reset() {
-    auto* const ages = ages_;
-    *this = ResponseReader{};
-    ages_ = ages;
-  }
+  void reset() { *this = ResponseReader{}; }
 
   // Consumes `bytes`; stops behind the end of one answer and returns how much was used.
   std::size_t feed(std::string_view bytes) {
@@ -111,8 +107,6 @@ class ResponseReader {
   [[nodiscard]] int status() const { return status_; }
   std::int64_t take_events() { return std::exchange(events_, 0); }
   [[nodiscard]] bool saw_error() const { return error_; }
-  // Ages of stamped tokens that have arrived, in microseconds, are added there.
-  void report_ages(std::vector<std::uint32_t>* to) { ages_ = to; }
 
  private:
   std::size_t step(std::string_view bytes) {
@@ -189,7 +183,6 @@ class ResponseReader {
   // An event ends with an empty line; ends may be split between reads.
   void count(std::string_view text) {
     if (text.find("\"error\"") != std::string_view::npos) error_ = true;
-    if (ages_ != nullptr) note_ages(text);
     while (!text.empty()) {
       const auto at = text.find('\n');
       if (at == std::string_view::npos) {
@@ -206,17 +199,6 @@ class ResponseReader {
     }
   }
 
-  // A stamp that two reads share is left out.
-  void note_ages(std::string_view text) {
-    for (auto at = text.find(" @"); at != std::string_view::npos; at = text.find(" @", at + 2)) {
-      std::int64_t made_ns = 0;
-      const auto [end, error] = std::from_chars(text.data() + at + 2, text.data() + text.size(), made_ns);
-      if (error == std::errc{} && end != text.data() + text.size())
-        ages_->push_back(static_cast<std::uint32_t>(std::max<std::int64_t>(now_ns() - made_ns, 0) / 1000));
-    }
-  }
-
-  std::vector<std::uint32_t>* ages_ = nullptr;
   State state_ = State::kHead;
   int status_ = 0;
   std::size_t left_ = 0;
@@ -247,10 +229,8 @@ class Load {
   int run() {
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
     connections_.resize(static_cast<std::size_t>(settings_.connections));
-    for (auto& c : connections_) {
-      if (settings_.streams) c.reader.report_ages(&latencies_us_);
+    for (auto& c : connections_)
       if (!open(c)) return 1;
-    }
     if (!settings_.streams) {
       loop_until(now_ns() + settings_.warmup_ms * 1'000'000);
     } else {
@@ -344,7 +324,10 @@ class Load {
       if (first_error_.empty()) first_error_ = std::string(bytes.substr(0, 300));
       return lost(c);
     }
-    if (settings_.streams) units_ += c.reader.take_events();
+    if (settings_.streams) {
+      units_ += c.reader.take_events();
+      note_ages(bytes);
+    }
     if (c.reader.saw_error()) ++errors_;
     if (c.reader.state() != ResponseReader::State::kDone) return;
     if (!settings_.streams) {
@@ -352,6 +335,17 @@ class Load {
       latencies_us_.push_back(static_cast<std::uint32_t>((now_ns() - c.sent_ns) / 1000));
     }
     send_request(c);
+  }
+
+  // Of stamped tokens. A stamp ends with its text's quote; one that two reads or chunks share is left out.
+  void note_ages(std::string_view bytes) {
+    for (auto at = bytes.find(" @"); at != std::string_view::npos; at = bytes.find(" @", at + 2)) {
+      std::int64_t made_ns = 0;
+      const char* const limit = bytes.data() + bytes.size();
+      const auto [end, error] = std::from_chars(bytes.data() + at + 2, limit, made_ns);
+      if (error == std::errc{} && end != limit && *end == '"')
+        latencies_us_.push_back(static_cast<std::uint32_t>(std::max<std::int64_t>(now_ns() - made_ns, 0) / 1000));
+    }
   }
 
   void print(double seconds, const std::map<std::string, std::int64_t>& before,
